@@ -1,0 +1,153 @@
+// Command mesos-sim is a simulated Mesos master: the tutorial's small cluster,
+// a cluster from a file, or a large one with load.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+)
+
+// wander is how often the tutorial's app wanderer moves.
+const wander = 5 * time.Second
+
+type options struct {
+	listen    string
+	cluster   string
+	replay    string
+	speed     float64
+	tasks     int
+	agents    int
+	changes   int
+	heartbeat time.Duration
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("mesos-sim: ")
+	var o options
+	flag.StringVar(&o.listen, "listen", "127.0.0.1:5050", "address to serve the Operator API on")
+	flag.StringVar(&o.cluster, "cluster", "", "file with a v1 GET_STATE in JSON to serve, instead of the tutorial's cluster")
+	flag.StringVar(&o.replay, "replay", "", "recorded stream to serve, with its index in FILE.index")
+	flag.Float64Var(&o.speed, "speed", 1, "how much faster than recorded to replay")
+	flag.IntVar(&o.tasks, "tasks", 0, "serve a made-up cluster of this many tasks")
+	flag.IntVar(&o.agents, "agents", 0, "on this many agents (a twentieth of the tasks)")
+	flag.IntVar(&o.changes, "changes", 0, "tasks of the made-up cluster to move each second")
+	flag.DurationVar(&o.heartbeat, "heartbeat", 15*time.Second, "heartbeat interval; 0: none")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, o options) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unknown argument %q", flag.Arg(0))
+	}
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return err
+	}
+	handler, drive, err := newCluster(o, l)
+	if err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		drive(ctx)
+	}()
+	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { srv.Close() })
+	log.Printf("a Mesos master at http://%s", l.Addr())
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	<-done
+	return nil
+}
+
+// newCluster returns what to serve, and what changes it until its context is done.
+func newCluster(o options, l net.Listener) (http.Handler, func(context.Context), error) {
+	if o.replay != "" {
+		return newReplay(o)
+	}
+	m := mesostest.NewMaster(o.heartbeat)
+	if tcp, ok := l.Addr().(*net.TCPAddr); ok && !tcp.IP.IsUnspecified() {
+		m.SetAddress(tcp.AddrPort())
+	}
+	switch {
+	case o.cluster != "":
+		b, err := os.ReadFile(o.cluster)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := mesostest.ParseState(b)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", o.cluster, err)
+		}
+		m.Load(s)
+		return m, func(context.Context) {}, nil
+	case o.tasks > 0:
+		if o.agents == 0 {
+			o.agents = max(o.tasks/20, 1)
+		}
+		large := mesostest.NewLarge(m, o.tasks, o.agents)
+		return m, func(ctx context.Context) { churn(ctx, m, large, o.changes) }, nil
+	}
+	tutorial := mesostest.NewTutorial(m)
+	return m, func(ctx context.Context) { every(ctx, wander, func() { tutorial.Wander(m) }) }, nil
+}
+
+func newReplay(o options) (http.Handler, func(context.Context), error) {
+	stream, err := os.ReadFile(o.replay)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := os.ReadFile(o.replay + ".index")
+	if err != nil {
+		return nil, nil, err
+	}
+	index, err := mesostest.ParseIndex(b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s.index: %w", o.replay, err)
+	}
+	p := mesostest.NewReplay(stream, "application/x-protobuf")
+	return p, func(ctx context.Context) { p.Run(index, o.speed, ctx.Done()) }, nil
+}
+
+// churn moves so many tasks a second, in steps of ten milliseconds.
+func churn(ctx context.Context, m *mesostest.Master, l *mesostest.Large, perSecond int) {
+	const step = 10 * time.Millisecond
+	owed := 0
+	every(ctx, step, func() {
+		for owed += perSecond; owed >= int(time.Second/step); owed -= int(time.Second / step) {
+			l.Churn(m)
+		}
+	})
+}
+
+func every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
+		}
+	}
+}

@@ -1,0 +1,439 @@
+// Package cluster keeps a model of a Mesos cluster from the events of its
+// leading master, and tells what has changed in it.
+package cluster
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+)
+
+// Instance is a running task with the framework and the agent it belongs to.
+// What it points to never changes.
+type Instance struct {
+	Task      *mesos.Task
+	Framework *Framework
+	Agent     *Agent
+}
+
+// Valid reports whether i is an instance, and not none.
+func (i Instance) Valid() bool { return i.Task != nil }
+
+// Agent is a registered agent and its addresses.
+type Agent struct {
+	*mesos.Agent
+	Addrs []netip.Addr // of its pid or hostname, else as its hostname resolves; may be empty
+}
+
+// Framework is a framework, registered or recovered, and its scheduler's addresses.
+type Framework struct {
+	*mesos.Framework
+	Addrs []netip.Addr // of its hostname; may be empty
+}
+
+// Masters are the masters of the cluster and their addresses.
+type Masters struct {
+	Leader []netip.Addr   // may be empty
+	Port   uint16         // of the leader, 0 if unknown
+	All    [][]netip.Addr // of each master in the order of their numbers
+}
+
+func (m *Masters) equal(o *Masters) bool {
+	return slices.Equal(m.Leader, o.Leader) && m.Port == o.Port &&
+		slices.EqualFunc(m.All, o.All, slices.Equal[[]netip.Addr])
+}
+
+// Change is what something was when changes were last taken, and what it is now.
+type Change[T any] struct{ Old, New T }
+
+// Changes is what has changed in a cluster. An absent Old is new, an absent New
+// is gone; Instances are absent, too, while their task does not run or their
+// agent or framework is not known.
+type Changes struct {
+	Instances  []Change[Instance]
+	Frameworks []Change[*Framework]
+	Agents     []Change[*Agent]
+	Masters    Change[*Masters]
+}
+
+// Empty reports whether nothing has changed.
+func (c *Changes) Empty() bool {
+	return len(c.Instances) == 0 && len(c.Frameworks) == 0 && len(c.Agents) == 0 && c.Masters.Old == c.Masters.New
+}
+
+// Counts are the sizes of a cluster.
+type Counts struct {
+	Tasks      int // known, running or not
+	Agents     int // registered
+	Frameworks int
+	Recovered  int // agents that the master lists as recovered and that have not re-registered
+}
+
+// key identifies a task: its id is unique within its framework only.
+type key struct{ framework, task string }
+
+// taskNode is a known task and its place in its agent's and framework's lists.
+type taskNode struct {
+	task      *mesos.Task
+	agent     *owner[Agent]
+	framework *owner[Framework]
+	place     [2]int32 // in agent.tasks, framework.tasks
+	epoch     uint32   // the last whole state that named it
+	dirty     bool
+	taken     Instance // as of the last Take
+}
+
+// owner is an agent or a framework: one that is known, or one that tasks name
+// before it is announced or after it is gone.
+type owner[T any] struct {
+	id    string
+	now   *T // nil while not known
+	taken *T // as of the last Take
+	tasks []*taskNode
+	which int // index in taskNode.place
+	epoch uint32
+	dirty bool
+}
+
+// Cluster is the model. It is used by one goroutine.
+type Cluster struct {
+	// Resolve returns the addresses of a hostname as far as they are known; it
+	// does not wait. HostChanged is to be called when they change.
+	Resolve func(host string) []netip.Addr
+
+	tasks      map[key]*taskNode
+	agents     map[string]*owner[Agent]
+	frameworks map[string]*owner[Framework]
+	recovered  map[string]bool
+	masters    Change[*Masters]
+	epoch      uint32
+	counts     Counts
+
+	dirtyTasks      []*taskNode
+	dirtyAgents     []*owner[Agent]
+	dirtyFrameworks []*owner[Framework]
+}
+
+// New returns an empty cluster. resolve may be nil.
+func New(resolve func(host string) []netip.Addr) *Cluster {
+	if resolve == nil {
+		resolve = func(string) []netip.Addr { return nil }
+	}
+	return &Cluster{
+		Resolve:    resolve,
+		tasks:      make(map[key]*taskNode),
+		agents:     make(map[string]*owner[Agent]),
+		frameworks: make(map[string]*owner[Framework]),
+		recovered:  make(map[string]bool),
+	}
+}
+
+// Counts returns the sizes of the cluster.
+func (c *Cluster) Counts() Counts {
+	n := c.counts
+	n.Tasks, n.Recovered = len(c.tasks), len(c.recovered)
+	return n
+}
+
+// Complete reports whether all that runs is known: no agent is recovered that
+// has not re-registered with its tasks.
+func (c *Cluster) Complete() bool { return len(c.recovered) == 0 }
+
+// Apply takes in an event.
+func (c *Cluster) Apply(ev mesos.Event) {
+	switch ev := ev.(type) {
+	case mesos.Subscribed:
+		c.replace(ev.State)
+	case mesos.TaskAdded:
+		c.addTask(ev.Task)
+	case mesos.TaskUpdated:
+		if n := c.tasks[key{ev.FrameworkID, ev.TaskID}]; n != nil {
+			c.setTask(n, n.task.With(ev))
+		}
+	case mesos.AgentAdded:
+		c.addAgent(ev.Agent)
+	case mesos.AgentRemoved:
+		delete(c.recovered, ev.AgentID)
+		if a := c.agents[ev.AgentID]; a != nil {
+			c.setAgent(a, nil)
+		}
+	case mesos.FrameworkAdded:
+		c.addFramework(ev.Framework)
+	case mesos.FrameworkUpdated:
+		c.addFramework(ev.Framework)
+	case mesos.FrameworkRemoved:
+		if f := c.frameworks[ev.FrameworkID]; f != nil {
+			c.setFramework(f, nil)
+		}
+	}
+}
+
+// replace makes s the whole cluster: what it does not name is gone.
+func (c *Cluster) replace(s *mesos.State) {
+	c.epoch++
+	for _, f := range s.Frameworks {
+		c.addFramework(f).epoch = c.epoch
+	}
+	for _, a := range s.Agents {
+		c.addAgent(a).epoch = c.epoch
+	}
+	for _, t := range s.Tasks {
+		c.addTask(t).epoch = c.epoch
+	}
+	for _, n := range c.tasks {
+		if n.epoch != c.epoch {
+			c.removeTask(n)
+		}
+	}
+	for _, f := range c.frameworks {
+		if f.epoch != c.epoch {
+			c.setFramework(f, nil)
+		}
+	}
+	for _, a := range c.agents {
+		if a.epoch != c.epoch {
+			c.setAgent(a, nil)
+		}
+	}
+	clear(c.recovered)
+	for _, a := range s.RecoveredAgents {
+		if known := c.agents[a.ID]; known == nil || known.now == nil {
+			c.recovered[a.ID] = true
+		}
+	}
+}
+
+func (c *Cluster) addTask(t *mesos.Task) *taskNode {
+	k := key{t.FrameworkID, t.ID}
+	n := c.tasks[k]
+	if n == nil {
+		n = &taskNode{epoch: c.epoch}
+		c.tasks[k] = n
+	} else {
+		t = t.Keep(n.task)
+	}
+	if n.task == nil || n.task.AgentID != t.AgentID {
+		c.leave(n)
+		n.agent = c.agent(t.AgentID)
+		n.framework = c.framework(t.FrameworkID)
+		n.agent.join(n)
+		n.framework.join(n)
+	}
+	c.setTask(n, t)
+	return n
+}
+
+func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
+	n.task = t
+	c.touch(n)
+	if t.State.Terminal() {
+		c.removeTask(n)
+	}
+}
+
+// removeTask forgets a task. It stays on the list of what changed.
+func (c *Cluster) removeTask(n *taskNode) {
+	delete(c.tasks, key{n.task.FrameworkID, n.task.ID})
+	c.touch(n)
+	c.leave(n)
+	n.task = nil
+}
+
+// leave takes n from its owners, and forgets those that are named by no one.
+func (c *Cluster) leave(n *taskNode) {
+	if n.agent != nil {
+		n.agent.part(n)
+		c.forgetAgent(n.agent)
+		n.framework.part(n)
+		c.forgetFramework(n.framework)
+	}
+	n.agent, n.framework = nil, nil
+}
+
+func (c *Cluster) agent(id string) *owner[Agent] {
+	a := c.agents[id]
+	if a == nil {
+		a = &owner[Agent]{id: id, which: 0}
+		c.agents[id] = a
+	}
+	return a
+}
+
+func (c *Cluster) framework(id string) *owner[Framework] {
+	f := c.frameworks[id]
+	if f == nil {
+		f = &owner[Framework]{id: id, which: 1}
+		c.frameworks[id] = f
+	}
+	return f
+}
+
+func (c *Cluster) addAgent(a *mesos.Agent) *owner[Agent] {
+	delete(c.recovered, a.ID)
+	o := c.agent(a.ID)
+	o.epoch = c.epoch
+	c.setAgent(o, &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)})
+	return o
+}
+
+func (c *Cluster) addFramework(f *mesos.Framework) *owner[Framework] {
+	o := c.framework(f.ID)
+	o.epoch = c.epoch
+	c.setFramework(o, &Framework{Framework: f, Addrs: c.addrs(mesos.ParseAddr(f.Hostname), f.Hostname)})
+	return o
+}
+
+// addrs returns addr, or else what host resolves to.
+func (c *Cluster) addrs(addr netip.Addr, host string) []netip.Addr {
+	if addr.IsValid() {
+		return []netip.Addr{addr}
+	}
+	if host == "" {
+		return nil
+	}
+	return c.Resolve(host)
+}
+
+func (c *Cluster) setAgent(o *owner[Agent], a *Agent) {
+	switch {
+	case a == nil && o.now == nil:
+	case a != nil && o.now != nil && *a.Agent == *o.now.Agent && slices.Equal(a.Addrs, o.now.Addrs):
+		return
+	default:
+		c.counts.Agents += present(a) - present(o.now)
+		o.now = a
+		if !o.dirty {
+			o.dirty = true
+			c.dirtyAgents = append(c.dirtyAgents, o)
+		}
+		c.touchAll(o.tasks)
+	}
+	c.forgetAgent(o)
+}
+
+func (c *Cluster) setFramework(o *owner[Framework], f *Framework) {
+	switch {
+	case f == nil && o.now == nil:
+	case f != nil && o.now != nil && *f.Framework == *o.now.Framework && slices.Equal(f.Addrs, o.now.Addrs):
+		return
+	default:
+		c.counts.Frameworks += present(f) - present(o.now)
+		o.now = f
+		if !o.dirty {
+			o.dirty = true
+			c.dirtyFrameworks = append(c.dirtyFrameworks, o)
+		}
+		c.touchAll(o.tasks)
+	}
+	c.forgetFramework(o)
+}
+
+func present[T any](p *T) int {
+	if p == nil {
+		return 0
+	}
+	return 1
+}
+
+func (c *Cluster) forgetAgent(o *owner[Agent]) {
+	if o.now == nil && len(o.tasks) == 0 {
+		delete(c.agents, o.id)
+	}
+}
+
+func (c *Cluster) forgetFramework(o *owner[Framework]) {
+	if o.now == nil && len(o.tasks) == 0 {
+		delete(c.frameworks, o.id)
+	}
+}
+
+func (o *owner[T]) join(n *taskNode) {
+	n.place[o.which] = int32(len(o.tasks))
+	o.tasks = append(o.tasks, n)
+}
+
+func (o *owner[T]) part(n *taskNode) {
+	last := len(o.tasks) - 1
+	moved := o.tasks[last]
+	o.tasks[n.place[o.which]] = moved
+	moved.place[o.which] = n.place[o.which]
+	o.tasks[last] = nil
+	o.tasks = o.tasks[:last]
+}
+
+func (c *Cluster) touch(n *taskNode) {
+	if !n.dirty {
+		n.dirty = true
+		c.dirtyTasks = append(c.dirtyTasks, n)
+	}
+}
+
+func (c *Cluster) touchAll(tasks []*taskNode) {
+	for _, n := range tasks {
+		c.touch(n)
+	}
+}
+
+// HostChanged says that Resolve has another answer for host.
+func (c *Cluster) HostChanged(host string) {
+	for _, o := range c.agents {
+		if o.now != nil && o.now.Hostname == host {
+			c.addAgent(o.now.Agent)
+		}
+	}
+	for _, o := range c.frameworks {
+		if o.now != nil && o.now.Hostname == host {
+			c.addFramework(o.now.Framework)
+		}
+	}
+}
+
+// SetMasters says who the masters are.
+func (c *Cluster) SetMasters(m *Masters) {
+	if c.masters.New == nil || !c.masters.New.equal(m) {
+		c.masters.New = m
+	}
+}
+
+// instance returns what n stands for now.
+func (n *taskNode) instance() Instance {
+	if n.task == nil || n.task.State != mesos.TaskRunning || n.agent.now == nil || n.framework.now == nil {
+		return Instance{}
+	}
+	return Instance{Task: n.task, Framework: n.framework.now, Agent: n.agent.now}
+}
+
+// Take returns what has changed since the last call.
+func (c *Cluster) Take() Changes {
+	var ch Changes
+	if len(c.dirtyTasks) > 0 {
+		ch.Instances = make([]Change[Instance], 0, len(c.dirtyTasks))
+	}
+	for _, n := range c.dirtyTasks {
+		n.dirty = false
+		now := n.instance()
+		if now != n.taken {
+			ch.Instances = append(ch.Instances, Change[Instance]{n.taken, now})
+			n.taken = now
+		}
+	}
+	ch.Agents = takeOwners(c.dirtyAgents)
+	ch.Frameworks = takeOwners(c.dirtyFrameworks)
+	c.dirtyTasks, c.dirtyAgents, c.dirtyFrameworks = nil, nil, nil
+	ch.Masters = c.masters
+	c.masters.Old = c.masters.New
+	return ch
+}
+
+func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
+	var ch []Change[*T]
+	for _, o := range dirty {
+		o.dirty = false
+		if o.now != o.taken {
+			ch = append(ch, Change[*T]{o.taken, o.now})
+			o.taken = o.now
+		}
+	}
+	return ch
+}

@@ -1,0 +1,152 @@
+// Package zone keeps the records of a DNS zone. Readers see one immutable
+// Generation behind an atomic pointer and take no lock; a writer changes the
+// names it touches and publishes the next one.
+package zone
+
+import (
+	"hash/maphash"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Values of the SOA (RFC 1035, section 3.3.13), in seconds. Secondaries follow
+// NOTIFY; the refresh is for those that missed one.
+const (
+	refresh = 60
+	retry   = 10
+	expire  = 86400
+)
+
+// maxName is how many octets a domain name has at most on the wire (RFC 1035,
+// section 2.3.4).
+const maxName = 255
+
+// Config is what is fixed in a zone.
+type Config struct {
+	Origin string       // fully qualified, lower case
+	TTL    uint32       // of every record, and MINIMUM of the SOA; seconds
+	NS     string       // the name server, fully qualified
+	Addrs  []netip.Addr // its addresses, published if NS is in this zone
+}
+
+// Zone is one zone. Its methods may be called by many readers and one writer.
+type Zone struct {
+	Config
+	seed maphash.Seed
+	gen  atomic.Pointer[Generation]
+	last *Generation // of the writer; what gen points to, once published
+	txs  uint32      // of the writer: the number of the last transaction
+}
+
+// New returns a zone in which nothing is published yet: Current returns nil.
+func New(c Config) *Zone {
+	z := &Zone{Config: c, seed: maphash.MakeSeed()}
+	z.last = &Generation{zone: z, table: new(table)}
+	tx := z.Begin()
+	if owner, ok := z.Relative(c.NS); ok {
+		for _, a := range c.Addrs {
+			tx.Add(owner, Address(a))
+		}
+	}
+	tx.settle()
+	z.last = tx.next
+	return z
+}
+
+// Current returns the published generation; nil before the first.
+func (z *Zone) Current() *Generation { return z.gen.Load() }
+
+// Relative returns name, which is fully qualified and lower case, without the
+// zone's origin ("" is the apex), and whether it is in the zone.
+func (z *Zone) Relative(name string) (string, bool) {
+	cut := len(name) - len(z.Origin)
+	switch {
+	case z.Origin == ".":
+		return strings.TrimSuffix(name, "."), true
+	case cut == 0 && name == z.Origin:
+		return "", true
+	case cut > 0 && name[cut-1] == '.' && name[cut:] == z.Origin:
+		return name[:cut-1], true
+	}
+	return "", false
+}
+
+// Fits reports whether the name of owner in this zone has at most 255 octets.
+func (z *Zone) Fits(owner string) bool {
+	// Presentation without escapes: a dot or the length octet for each label, and
+	// the root's.
+	return len(owner)+1+len(z.Origin)+1 <= maxName
+}
+
+// absolute returns the full name of owner.
+func (z *Zone) absolute(owner string) string {
+	switch {
+	case owner == "":
+		return z.Origin
+	case z.Origin == ".":
+		return owner + "."
+	}
+	return owner + "." + z.Origin
+}
+
+// Generation is a zone as it was published once. It never changes.
+type Generation struct {
+	zone     *Zone
+	table    *table
+	serial   uint32
+	complete bool
+	stale    bool
+	records  int
+}
+
+// Serial returns the serial of the SOA.
+func (g *Generation) Serial() uint32 { return g.serial }
+
+// Complete reports whether a name that is not in the zone does not exist; in an
+// incomplete generation nothing can be said of it.
+func (g *Generation) Complete() bool { return g.complete }
+
+// Stale reports whether the generation is not the masters' own word.
+func (g *Generation) Stale() bool { return g.stale }
+
+// Records returns how many records the zone has, SOA and NS included.
+func (g *Generation) Records() int { return g.records + 2 }
+
+// SOA returns the zone's SOA record.
+func (g *Generation) SOA() dns.RR {
+	z := g.zone
+	return &dns.SOA{
+		Hdr:    z.header(z.Origin, dns.TypeSOA),
+		Ns:     z.NS,
+		Mbox:   z.absolute("hostmaster"),
+		Serial: g.serial, Refresh: refresh, Retry: retry, Expire: expire, Minttl: z.TTL,
+	}
+}
+
+// NS returns the zone's NS record.
+func (g *Generation) NS() dns.RR {
+	z := g.zone
+	return &dns.NS{Hdr: z.header(z.Origin, dns.TypeNS), Ns: z.NS}
+}
+
+func (z *Zone) header(owner string, typ uint16) dns.RR_Header {
+	return dns.RR_Header{Name: owner, Rrtype: typ, Class: dns.ClassINET, Ttl: z.TTL}
+}
+
+// nextSerial returns the serial after last: hundredths of a second since 1970,
+// so that it survives a restart, but more than last in the arithmetic of
+// RFC 1982, and never 0, which stands for "none" in many programs.
+func nextSerial(last uint32, now time.Time) uint32 {
+	serial := uint32(now.UnixMilli() / 10)
+	if last != 0 && int32(serial-last) <= 0 {
+		serial = last + 1
+	}
+	if serial == 0 {
+		serial = 1
+	}
+	return serial
+}

@@ -1,0 +1,531 @@
+package calicomesos
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/leader"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/resolve"
+	"github.com/calicomesos/calicomesos/plugin/zone"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+	"github.com/coredns/coredns/plugin/transfer"
+
+	"github.com/miekg/dns"
+)
+
+func init() { plugin.Register(pluginName, setup) }
+
+// The defaults of the properties.
+const (
+	defaultZone        = "mesos."
+	defaultContainerIP = "dcos.thisdcos.directory."
+	defaultMaster      = "http://127.0.0.1:5050"
+	defaultTTL         = 5
+	maxTTL             = 3600
+	defaultStartup     = 5 * time.Second
+)
+
+// options are what a stanza says.
+type options struct {
+	zones    [schemes][]string // origins
+	masters  []*url.URL
+	rules    rules
+	nsName   string       // "": ns1 of each zone
+	nsAddrs  []netip.Addr // empty: the listening addresses
+	ttl      uint32
+	startup  time.Duration
+	fall     fall.F
+	dcosSeen bool // containerip was given
+}
+
+func setup(c *caddy.Controller) error {
+	o, err := parse(c)
+	if err != nil {
+		return plugin.Error(pluginName, err)
+	}
+	warnUnreachable(c, o)
+
+	p := &CalicoMesos{Fall: o.fall, bypass: o.bypassZones()}
+	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
+		p.Next = next
+		return p
+	})
+	i := &instance{}
+	group := startGroupOf(c)
+	group.add(func() *instance {
+		i.start(p, o, dnsserver.GetConfig(c))
+		return i
+	}, o.startup)
+	c.OnShutdown(func() error {
+		i.stop()
+		return nil
+	})
+	return nil
+}
+
+// warnUnreachable warns of a stanza that no query can reach.
+func warnUnreachable(c *caddy.Controller, o *options) {
+	served := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
+	var all []string
+	for _, origins := range o.zones {
+		all = append(all, origins...)
+	}
+	if !slices.ContainsFunc(all, served.Contains) {
+		log.Warningf("None of the zones %s is inside of the server block's %s", strings.Join(all, " "), strings.Join(served, " "))
+	}
+}
+
+// property parses one property of the stanza; its name has been read.
+type property struct {
+	parse   func(o *options, args []string) error
+	min     int // number of arguments
+	max     int // -1: any
+	repeats bool
+}
+
+var properties = map[string]property{
+	"master":          {parse: parseMasters, min: 1, max: -1, repeats: true},
+	"containerip":     {parse: parseContainerIP, max: -1},
+	"ipsources":       {parse: parseSources, min: 1, max: -1},
+	"network":         {parse: parseNetworks, min: 1, max: -1},
+	"allow":           {parse: parseAllow, min: 1, max: -1},
+	"health":          {parse: parseHealth},
+	"visibility":      {parse: parseVisibility, min: 1, max: 1},
+	"ns":              {parse: parseNS, min: 1, max: -1},
+	"ttl":             {parse: parseTTL, min: 1, max: 1},
+	"startup_timeout": {parse: parseStartup, min: 1, max: 1},
+	"fallthrough":     {parse: parseFallthrough, max: -1},
+}
+
+// parse reads a stanza.
+func parse(c *caddy.Controller) (*options, error) {
+	o := &options{ttl: defaultTTL, startup: defaultStartup, rules: rules{sources: []source{netinfo, host}}}
+	c.Next()
+	if err := parseZones(o, c.RemainingArgs()); err != nil {
+		return nil, c.Err(err.Error())
+	}
+	seen := make(map[string]bool)
+	for c.NextBlock() {
+		name := c.Val()
+		p, ok := properties[name]
+		args := c.RemainingArgs()
+		switch {
+		case !ok:
+			return nil, c.Errf("unknown property %q", name)
+		case seen[name] && !p.repeats:
+			return nil, c.Errf("property %q is repeated", name)
+		case len(args) < p.min:
+			return nil, c.Errf("property %q has %d arguments, it takes at least %d", name, len(args), p.min)
+		case p.max >= 0 && len(args) > p.max:
+			return nil, c.Errf("property %q has %d arguments, it takes at most %d: %q", name, len(args), p.max, args[p.max])
+		}
+		seen[name] = true
+		if err := p.parse(o, args); err != nil {
+			return nil, c.Errf("property %q: %v", name, err)
+		}
+	}
+	if c.Next() {
+		return nil, c.Errf("%q appears more than once in a server block", pluginName)
+	}
+	if err := o.complete(); err != nil {
+		return nil, c.Err(err.Error())
+	}
+	return o, nil
+}
+
+// complete sets defaults and checks what several properties say together.
+func (o *options) complete() error {
+	if len(o.zones[mesosDNS])+len(o.zones[reverse]) == 0 {
+		o.zones[mesosDNS] = []string{defaultZone}
+	}
+	if !o.dcosSeen {
+		o.zones[dcos] = []string{defaultContainerIP}
+	}
+	if len(o.masters) == 0 {
+		u, err := leader.Parse(defaultMaster)
+		if err != nil {
+			return err
+		}
+		o.masters = []*url.URL{u}
+	}
+	for _, origin := range o.zones[dcos] {
+		if slices.Contains(o.zones[mesosDNS], origin) {
+			return fmt.Errorf("zone %q is in both lists, the plugin's and containerip's", origin)
+		}
+	}
+	if len(o.zones[reverse]) > 0 {
+		if len(o.zones[mesosDNS]) == 0 {
+			return fmt.Errorf("reverse zone %q needs a forward zone to point to", o.zones[reverse][0])
+		}
+		o.rules.pointTo = o.zones[mesosDNS][0]
+	}
+	return nil
+}
+
+func parseZones(o *options, args []string) error {
+	for _, arg := range args {
+		origins, isReverse, err := parseZone(arg)
+		if err != nil {
+			return err
+		}
+		sch := mesosDNS
+		if isReverse {
+			sch = reverse
+		}
+		for _, origin := range origins {
+			if slices.Contains(o.zones[sch], origin) {
+				return fmt.Errorf("zone %q is repeated", arg)
+			}
+			o.zones[sch] = append(o.zones[sch], origin)
+		}
+	}
+	return nil
+}
+
+// parseZone returns the origins that arg stands for, several if it is a CIDR
+// that does not end at a label, and whether they are reverse zones.
+func parseZone(arg string) (origins []string, isReverse bool, err error) {
+	if _, _, err := net.ParseCIDR(arg); err == nil {
+		return plugin.Host(arg).NormalizeExact(), true, nil
+	}
+	origin := plugin.Name(arg).Normalize()
+	if _, ok := dns.IsDomainName(origin); !ok || arg == "" || strings.ContainsAny(arg, ":/\\\" ") {
+		return nil, false, fmt.Errorf("zone %q is no domain name and no CIDR", arg)
+	}
+	isReverse = dns.IsSubDomain("in-addr.arpa.", origin) || dns.IsSubDomain("ip6.arpa.", origin)
+	return []string{origin}, isReverse, nil
+}
+
+func parseMasters(o *options, args []string) error {
+	for _, arg := range args {
+		u, err := leader.Parse(arg)
+		if err != nil {
+			return fmt.Errorf("%q: %w", mask(arg), err)
+		}
+		if slices.ContainsFunc(o.masters, func(m *url.URL) bool { return *m == *u }) {
+			return fmt.Errorf("%q is repeated", mask(arg))
+		}
+		o.masters = append(o.masters, u)
+	}
+	return nil
+}
+
+// mask hides the user information of a URL, well-formed or not.
+func mask(endpoint string) string {
+	at := strings.LastIndexByte(endpoint, '@')
+	if at < 0 {
+		return endpoint
+	}
+	scheme := ""
+	if i := strings.Index(endpoint[:at], "://"); i >= 0 {
+		scheme = endpoint[:i+len("://")]
+	}
+	return scheme + "***" + endpoint[at:]
+}
+
+func parseContainerIP(o *options, args []string) error {
+	o.dcosSeen = true
+	for _, arg := range args {
+		origins, isReverse, err := parseZone(arg)
+		switch {
+		case err != nil:
+			return err
+		case isReverse:
+			return fmt.Errorf("zone %q is a reverse zone", arg)
+		case slices.Contains(o.zones[dcos], origins[0]):
+			return fmt.Errorf("zone %q is repeated", arg)
+		}
+		o.zones[dcos] = append(o.zones[dcos], origins[0])
+	}
+	return nil
+}
+
+func parseSources(o *options, args []string) error {
+	o.rules.sources = nil
+	for _, arg := range args {
+		s, ok := sourceNames[arg]
+		switch {
+		case !ok:
+			return fmt.Errorf("%q is none of netinfo, host, auto, docker, mesos", arg)
+		case slices.Contains(o.rules.sources, s):
+			return fmt.Errorf("%q is repeated", arg)
+		}
+		o.rules.sources = append(o.rules.sources, s)
+	}
+	return nil
+}
+
+func parseNetworks(o *options, args []string) error {
+	o.rules.networks = args
+	return nil
+}
+
+func parseAllow(o *options, args []string) error {
+	for _, arg := range args {
+		prefix, err := netip.ParsePrefix(arg)
+		if err != nil {
+			return fmt.Errorf("%q is no CIDR", arg)
+		}
+		o.rules.allow = append(o.rules.allow, prefix.Masked())
+	}
+	return nil
+}
+
+func parseHealth(o *options, _ []string) error {
+	o.rules.health = true
+	return nil
+}
+
+func parseVisibility(o *options, args []string) error {
+	switch args[0] {
+	case "framework":
+		o.rules.visibility = mesos.VisibilityFramework
+	case "cluster":
+		o.rules.visibility = mesos.VisibilityCluster
+	case "external":
+		o.rules.visibility = mesos.VisibilityExternal
+	default:
+		return fmt.Errorf("%q is none of framework, cluster, external", args[0])
+	}
+	return nil
+}
+
+func parseNS(o *options, args []string) error {
+	if _, ok := dns.IsDomainName(args[0]); !ok || strings.ContainsAny(args[0], ":/\\\" ") || mesos.ParseAddr(args[0]).IsValid() {
+		return fmt.Errorf("%q is no domain name", args[0])
+	}
+	o.nsName = plugin.Name(args[0]).Normalize()
+	for _, arg := range args[1:] {
+		addr, err := netip.ParseAddr(arg)
+		if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
+			return fmt.Errorf("%q is no address of a name server", arg)
+		}
+		o.nsAddrs = append(o.nsAddrs, addr.Unmap())
+	}
+	return nil
+}
+
+func parseTTL(o *options, args []string) error {
+	ttl, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil || ttl > maxTTL {
+		return fmt.Errorf("%q is no number of seconds from 0 to %d", args[0], maxTTL)
+	}
+	o.ttl = uint32(ttl)
+	return nil
+}
+
+func parseStartup(o *options, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no duration", args[0])
+	}
+	o.startup = d
+	return nil
+}
+
+func parseFallthrough(o *options, args []string) error {
+	for _, arg := range args {
+		if _, _, err := parseZone(arg); err != nil {
+			return err
+		}
+	}
+	o.fall.SetZonesFromArgs(args)
+	return nil
+}
+
+// bypassZones are the zones that *cache* leaves alone: a reverse zone only
+// where no other plugin answers for parts of it.
+func (o *options) bypassZones() []string {
+	zones := slices.Concat(o.zones[mesosDNS], o.zones[dcos])
+	for _, origin := range o.zones[reverse] {
+		if !o.fall.Through(origin) {
+			zones = append(zones, origin)
+		}
+	}
+	return zones
+}
+
+// newZones makes the zones, served from the given addresses.
+func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
+	addrs := o.nsAddrs
+	if len(addrs) == 0 {
+		addrs = listening
+	}
+	var zones [schemes][]*zone.Zone
+	for sch, origins := range o.zones {
+		for _, origin := range origins {
+			ns := o.nsName
+			switch {
+			case ns != "":
+			case scheme(sch) == reverse:
+				ns = "ns1." + o.zones[mesosDNS][0]
+			case origin == ".":
+				ns = "ns1."
+			default:
+				ns = "ns1." + origin
+			}
+			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs})
+			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {
+				o.rules.nsOwners = append(o.rules.nsOwners, owner)
+			}
+			zones[sch] = append(zones[sch], z)
+		}
+	}
+	return zones
+}
+
+// listeningAddrs returns the addresses that hosts, as *bind* gives them, stand
+// for: explicit ones as they are, for a wildcard those of the interfaces.
+func listeningAddrs(hosts []string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for _, h := range hosts {
+		addr := mesos.ParseAddr(h)
+		if addr.IsValid() && !addr.IsUnspecified() {
+			addrs = append(addrs, addr)
+			continue
+		}
+		if !addr.IsValid() && h != "" {
+			continue // with a zone: only valid on its link
+		}
+		all, err := net.InterfaceAddrs()
+		if err != nil {
+			return nil, fmt.Errorf("addresses of the interfaces: %w", err)
+		}
+		addrs = append(addrs, interfaceAddrs(all, addr)...)
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
+}
+
+// interfaceAddrs returns the addresses that a server on the wildcard address
+// answers at: loopback only if there is no other, never link-local.
+func interfaceAddrs(all []net.Addr, wildcard netip.Addr) []netip.Addr {
+	var addrs, loopback []netip.Addr
+	for _, a := range all {
+		addr := mesos.ParseAddr(a.String())
+		switch {
+		case !addr.IsValid() || addr.IsLinkLocalUnicast() || wildcard.Is4() && !addr.Is4():
+		case addr.IsLoopback():
+			loopback = append(loopback, addr)
+		default:
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return loopback
+	}
+	return addrs
+}
+
+// instance is a running stanza.
+type instance struct {
+	server    string // label "server" of the metrics
+	watcher   *watcher
+	publisher *publisher
+	cancel    context.CancelFunc
+	watching  chan struct{} // closed when the watcher has ended
+	notifying chan struct{} // closed when the notifier has ended
+}
+
+// start makes the zones and begins to watch. It cannot fail.
+func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
+	listening, err := listeningAddrs(cfg.ListenHosts)
+	if err != nil {
+		log.Warningf("No addresses for the zones' name server: %v", err)
+	}
+	zones := o.newZones(listening)
+	p.zones = slices.Concat(zones[:]...)
+	slices.SortStableFunc(p.zones, func(a, b *zone.Zone) int { return len(b.Origin) - len(a.Origin) })
+
+	xfer, _ := cfg.Handler("transfer").(*transfer.Transfer)
+	n := newNotifier(xfer.Notify)
+	i.server = cfg.Transport + "://" + net.JoinHostPort(slices.Concat(cfg.ListenHosts, []string{""})[0], cfg.Port)
+	i.publisher = newPublisher(&o.rules, zones, n.changed)
+	i.watcher = newWatcher(clusterName(o.masters), leader.List(o.masters), mesos.NewClient(), resolve.New(nil))
+	i.watcher.publishers = []*publisher{i.publisher}
+	p.ready = i.watcher.ready
+
+	ctx, cancel := context.WithCancel(context.Background())
+	i.cancel = cancel
+	i.watching, i.notifying = make(chan struct{}), make(chan struct{})
+	running.add(i)
+	go func() {
+		defer close(i.watching)
+		i.watcher.run(ctx)
+	}()
+	go func() {
+		defer close(i.notifying)
+		n.run(ctx)
+	}()
+}
+
+// stop ends what start began. A NOTIFY that a secondary does not answer is
+// waited for no longer than notifyPatience.
+func (i *instance) stop() {
+	if i.cancel == nil {
+		return
+	}
+	i.cancel()
+	<-i.watching
+	select {
+	case <-i.notifying:
+	case <-time.After(notifyPatience):
+		log.Warning("A NOTIFY is still under way at shutdown")
+	}
+	running.remove(i)
+}
+
+// startGroup starts the stanzas of a Corefile, and then waits for all of them
+// together.
+type startGroup struct {
+	starts   []func() *instance
+	timeouts []time.Duration
+}
+
+type startGroupKey struct{}
+
+// startGroupOf returns the group of the Corefile that c is part of.
+func startGroupOf(c *caddy.Controller) *startGroup {
+	if g, ok := c.Get(startGroupKey{}).(*startGroup); ok {
+		return g
+	}
+	g := &startGroup{}
+	c.Set(startGroupKey{}, g)
+	c.OnStartup(g.run)
+	return g
+}
+
+func (g *startGroup) add(start func() *instance, timeout time.Duration) {
+	g.starts = append(g.starts, start)
+	g.timeouts = append(g.timeouts, timeout)
+}
+
+func (g *startGroup) run() error {
+	began := time.Now()
+	instances := make([]*instance, len(g.starts))
+	for k, start := range g.starts {
+		instances[k] = start()
+	}
+	for k, i := range instances {
+		timer := time.NewTimer(g.timeouts[k] - time.Since(began))
+		select {
+		case <-i.watcher.ready:
+		case <-timer.C:
+			log.Warningf("No state of %s after %s: answering SERVFAIL until there is one", i.watcher.name, g.timeouts[k])
+		}
+		timer.Stop()
+	}
+	return nil
+}
