@@ -149,6 +149,9 @@ func (c *Cluster) Apply(ev mesos.Event) {
 		c.addTask(ev.Task)
 	case mesos.TaskUpdated:
 		if n := c.tasks[key{ev.FrameworkID, ev.TaskID}]; n != nil {
+			if ev.State.AgentGone() {
+				c.setAgent(n.agent, nil)
+			}
 			c.setTask(n, n.task.With(ev))
 		}
 	case mesos.AgentAdded:

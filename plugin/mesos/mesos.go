@@ -30,6 +30,12 @@ func (s TaskState) Terminal() bool {
 	return false
 }
 
+// AgentGone reports whether a task is in this state because its agent is not
+// registered any more: unreachable, or marked gone by an operator. Masters tell
+// it of the tasks alone, without an AGENT_REMOVED; if the agent returns, they
+// send AGENT_ADDED.
+func (s TaskState) AgentGone() bool { return s == 10 || s == 12 }
+
 // Visibility is the v1 DiscoveryInfo.Visibility: how far a task wants to be seen.
 type Visibility int32
 
