@@ -1,0 +1,84 @@
+package zone
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// million is a zone of a million names: apps of three instances, with a name
+// of their own each, and a service.
+func million(b *testing.B) *Zone {
+	b.Helper()
+	z := newZone("mesos.")
+	tx := z.Begin()
+	for app := range 200_000 {
+		name := fmt.Sprintf("app-%d.marathon", app)
+		service := fmt.Sprintf("_app-%d._tcp.marathon", app)
+		for i := range 3 {
+			task := fmt.Sprintf("app-%d-abcde-s%d.marathon", app, i)
+			r := Address(netip.AddrFrom4([4]byte{10, byte(app >> 14), byte(app >> 6), byte(app<<2 | i)}))
+			tx.Add(name, r)
+			tx.Add(task, r)
+			tx.Add(service, Service(task, 80))
+		}
+	}
+	tx.Publish(now, Status{Complete: true})
+	return z
+}
+
+func BenchmarkLookup(b *testing.B) {
+	z := million(b)
+	for _, bc := range []struct {
+		name  string
+		owner string
+		qtype uint16
+	}{
+		{"A3", "app-%d.marathon", dns.TypeA},
+		{"SRV3", "_app-%d._tcp.marathon", dns.TypeSRV},
+		{"NODATA", "app-%d.marathon", dns.TypeTXT},
+		{"NXDOMAIN", "nope-%d.marathon", dns.TypeA},
+	} {
+		owners := make([]string, 1<<14)
+		for i := range owners {
+			owners[i] = fmt.Sprintf(bc.owner, i*11)
+		}
+		b.Run(bc.name, func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				owner := owners[i&(1<<14-1)]
+				z.Current().Lookup(owner, owner, bc.qtype, uint32(i))
+				i++
+			}
+		})
+	}
+}
+
+// BenchmarkPublish moves tasks of a zone of a million names: three names of
+// each change.
+func BenchmarkPublish(b *testing.B) {
+	z := million(b)
+	for _, batch := range []int{1, 10} {
+		b.Run(fmt.Sprintf("batch%d", batch), func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				tx := z.Begin()
+				for range batch {
+					app := i * 7919 % 200_000
+					task := fmt.Sprintf("app-%d-moved-%d.marathon", app, i)
+					r := Address(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}))
+					tx.Add(fmt.Sprintf("app-%d.marathon", app), r)
+					tx.Add(task, r)
+					tx.Add(fmt.Sprintf("_app-%d._tcp.marathon", app), Service(task, 80))
+					i++
+				}
+				tx.Publish(time.Now(), Status{Complete: true})
+			}
+		})
+	}
+}

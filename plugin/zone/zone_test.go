@@ -1,0 +1,406 @@
+package zone
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coredns/coredns/plugin/file"
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
+	"github.com/coredns/coredns/plugin/test"
+
+	"github.com/miekg/dns"
+)
+
+var (
+	now  = time.Unix(1_800_000_000, 0)
+	addr = netip.MustParseAddr
+)
+
+func newZone(origin string) *Zone {
+	return New(Config{Origin: origin, TTL: 5, NS: "ns1." + origin, Addrs: []netip.Addr{addr("127.0.0.1")}})
+}
+
+// text is the zone as sorted lines, without its SOA.
+func text(g *Generation) []string {
+	var all []string
+	for rrs := range g.All() {
+		for _, rr := range rrs {
+			all = append(all, rr.String())
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func TestLookup(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	tx.Add("nginx.marathon", Address(addr("192.0.2.1")))
+	tx.Add("nginx.marathon", Address(addr("192.0.2.2")))
+	tx.Add("nginx.marathon", Address(addr("2001:db8::1")))
+	tx.Add("_nginx._tcp.marathon", Service("nginx.marathon", 80))
+	tx.Add("_nginx._tcp.marathon", Service("nginx.marathon", 81))
+	tx.Publish(now, Status{Complete: true})
+
+	for _, tc := range []struct {
+		owner      string
+		qtype      uint16
+		exists     bool
+		answer     string
+		additional string
+	}{
+		{"nginx.marathon", dns.TypeA, true, "192.0.2.1 192.0.2.2", ""},
+		{"nginx.marathon", dns.TypeAAAA, true, "2001:db8::1", ""},
+		{"nginx.marathon", dns.TypeSRV, true, "", ""},
+		{"nginx.marathon", dns.TypeTXT, true, "", ""},
+		{"nginx.marathon", dns.TypeANY, true, `"RFC8482" ""`, ""},
+		{"_nginx._tcp.marathon", dns.TypeSRV, true, "0 1 80 nginx.marathon.mesos. 0 1 81 nginx.marathon.mesos.", "192.0.2.1 192.0.2.2 2001:db8::1"},
+		{"_tcp.marathon", dns.TypeA, true, "", ""},
+		{"marathon", dns.TypeA, true, "", ""},
+		{"other", dns.TypeA, false, "", ""},
+		{"x.nginx.marathon", dns.TypeA, false, "", ""},
+		{"ginx.marathon", dns.TypeA, false, "", ""},
+		{"ns1", dns.TypeA, true, "127.0.0.1", ""},
+		{"", dns.TypeNS, true, "ns1.mesos.", "127.0.0.1"},
+		{"", dns.TypeSOA, true, fmt.Sprintf("ns1.mesos. hostmaster.mesos. %d 60 10 86400 5", z.Current().Serial()), ""},
+		{"", dns.TypeA, true, "", ""},
+	} {
+		r := z.Current().Lookup(tc.owner, tc.owner+".mesos.", tc.qtype, 0)
+		if r.Exists != tc.exists || data(r.Answer) != tc.answer || data(r.Additional) != tc.additional {
+			t.Errorf("%q %s: exists %v, answer %q, additional %q", tc.owner, dns.TypeToString[tc.qtype], r.Exists, data(r.Answer), data(r.Additional))
+		}
+	}
+}
+
+func data(rrs []dns.RR) string {
+	var all []string
+	for _, rr := range rrs {
+		all = append(all, strings.TrimPrefix(rr.String(), rr.Header().String()))
+	}
+	return strings.Join(all, " ")
+}
+
+func TestServicesRotate(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	for i := range 3 {
+		owner := fmt.Sprintf("t%d.f", i)
+		tx.Add(owner, Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		tx.Add("_t._tcp.f", Service(owner, 80))
+	}
+	tx.Publish(now, Status{Complete: true})
+	firsts := make(map[string]bool)
+	for rotate := range uint32(3) {
+		r := z.Current().Lookup("_t._tcp.f", "_t._tcp.f.mesos.", dns.TypeSRV, rotate)
+		first := r.Answer[0].(*dns.SRV).Target
+		firsts[first] = true
+		if len(r.Answer) != 3 || len(r.Additional) != 3 || r.Additional[0].Header().Name != first {
+			t.Errorf("rotated by %d: %v, additional %v", rotate, r.Answer, r.Additional)
+		}
+	}
+	if len(firsts) != 3 {
+		t.Errorf("first targets are %v", firsts)
+	}
+}
+
+// TestShared covers records that several tasks add, that stand by, and that
+// are good for one only.
+func TestShared(t *testing.T) {
+	a, b := Address(addr("192.0.2.1")), Address(addr("192.0.2.2"))
+	ptr := Pointer("a.mesos.")
+	type op struct {
+		add   bool
+		owner string
+		r     Record
+	}
+	for name, tc := range map[string]struct {
+		ops  []op
+		want string // of A and PTR at "x"
+	}{
+		"added twice, removed once":  {[]op{{true, "x", a}, {true, "x", a}, {false, "x", a}}, "192.0.2.1"},
+		"added twice, removed twice": {[]op{{true, "x", a}, {true, "x", a}, {false, "x", a}, {false, "x", a}}, ""},
+		"never added":                {[]op{{false, "x", a}}, ""},
+		"standby alone":              {[]op{{true, "x", a.Standby()}}, "192.0.2.1"},
+		"standby beside another":     {[]op{{true, "x", a.Standby()}, {true, "x", b}}, "192.0.2.2"},
+		"standby when the other goes": {
+			[]op{{true, "x", a.Standby()}, {true, "x", b}, {false, "x", b}}, "192.0.2.1",
+		},
+		"standby beside its equal":          {[]op{{true, "x", a.Standby()}, {true, "x", a}}, "192.0.2.1"},
+		"one pointer":                       {[]op{{true, "x", ptr}}, "a.mesos."},
+		"two equal pointers":                {[]op{{true, "x", ptr}, {true, "x", ptr}}, ""},
+		"two pointers":                      {[]op{{true, "x", ptr}, {true, "x", Pointer("b.mesos.")}}, ""},
+		"one of two pointers removed again": {[]op{{true, "x", ptr}, {true, "x", ptr}, {false, "x", ptr}}, "a.mesos."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			z := newZone("mesos.")
+			for _, o := range tc.ops {
+				tx := z.Begin()
+				if o.add {
+					tx.Add(o.owner, o.r)
+				} else {
+					tx.Remove(o.owner, o.r)
+				}
+				tx.Publish(now, Status{Complete: true})
+			}
+			got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0).Answer) + data(z.Current().Lookup("x", "x.mesos.", dns.TypePTR, 0).Answer)
+			if got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			if exists := z.Current().Lookup("x", "x.mesos.", dns.TypeTXT, 0).Exists; exists != (tc.want != "") {
+				t.Errorf("exists is %v", exists)
+			}
+		})
+	}
+}
+
+func TestSerial(t *testing.T) {
+	for _, tc := range []struct {
+		last uint32
+		at   time.Time
+		want uint32
+	}{
+		{0, time.UnixMilli(12345), 1234},
+		{1234, time.UnixMilli(12345), 1235},
+		{1000, time.UnixMilli(12345), 1234},
+		{2000, time.UnixMilli(12345), 2001},
+		{1<<32 - 1, time.UnixMilli(1), 1},
+		{1<<32 - 5, time.UnixMilli(100), 10},
+		{0, time.UnixMilli(10 << 32), 1},
+		{1234, time.UnixMilli(12345 + 10<<31 + 10), 1235}, // half of the circle away is not "greater"
+	} {
+		if got := nextSerial(tc.last, tc.at); got != tc.want {
+			t.Errorf("after %d at %v: %d, want %d", tc.last, tc.at.UnixMilli(), got, tc.want)
+		}
+	}
+}
+
+// TestSerialMovesWithAnswers publishes changes, and changes that change nothing.
+func TestSerialMovesWithAnswers(t *testing.T) {
+	z := newZone("mesos.")
+	a := Address(addr("192.0.2.1"))
+	for _, step := range []struct {
+		name   string
+		change func(tx *Tx)
+		moves  bool
+	}{
+		{"first, empty", func(*Tx) {}, true},
+		{"nothing", func(*Tx) {}, false},
+		{"a record", func(tx *Tx) { tx.Add("x", a) }, true},
+		{"the same record again", func(tx *Tx) { tx.Add("x", a) }, false},
+		{"one of two removed", func(tx *Tx) { tx.Remove("x", a) }, false},
+		{"replaced by its equal", func(tx *Tx) { tx.Remove("x", a); tx.Add("x", a) }, false},
+		{"replaced by a standby", func(tx *Tx) { tx.Remove("x", a); tx.Add("x", a.Standby()) }, false},
+		{"removed", func(tx *Tx) { tx.Remove("x", a.Standby()) }, true},
+		{"added and removed", func(tx *Tx) { tx.Add("y", a); tx.Remove("y", a) }, false},
+	} {
+		var before uint32
+		if g := z.Current(); g != nil {
+			before = g.Serial()
+		}
+		tx := z.Begin()
+		step.change(tx)
+		moved := tx.Publish(now, Status{Complete: true})
+		if moved != step.moves || (z.Current().Serial() != before) != step.moves {
+			t.Errorf("%s: moved %v, serial %d to %d", step.name, moved, before, z.Current().Serial())
+		}
+	}
+}
+
+func TestNamesThatDoNotFit(t *testing.T) {
+	z := newZone("mesos.")
+	long := strings.Repeat("a.", 121) + "bbbbb" // with .mesos. 254 characters: 255 octets
+	tx := z.Begin()
+	if !tx.Add(long, Address(addr("192.0.2.1"))) || tx.Add(long+"b", Address(addr("192.0.2.1"))) {
+		t.Error("the limit is not 255 octets")
+	}
+	if tx.Add("x", Service(long+"b", 80)) {
+		t.Error("a target that is too long was taken")
+	}
+	tx.Publish(now, Status{Complete: true})
+	for rrs := range z.Current().All() {
+		for _, rr := range rrs {
+			if _, err := dns.PackRR(rr, make([]byte, 512), 0, nil, false); err != nil {
+				t.Errorf("%s: %v", rr, err)
+			}
+		}
+	}
+}
+
+// TestGenerations looks at an old generation after many changes.
+func TestGenerations(t *testing.T) {
+	z := newZone("mesos.")
+	r := rand.New(rand.NewPCG(1, 2))
+	w := newWorld(r)
+	for range 20 {
+		tx := z.Begin()
+		for range 50 {
+			w.step(tx)
+		}
+		tx.Publish(now, Status{Complete: true})
+	}
+	old, before := z.Current(), text(z.Current())
+	for range 200 {
+		tx := z.Begin()
+		w.step(tx)
+		tx.Publish(now, Status{Complete: true})
+	}
+	if after := text(old); !slices.Equal(before, after) {
+		t.Error("a published generation has changed")
+	}
+}
+
+// TestTransactionNumbersStartAgain lets the number of transactions overflow.
+func TestTransactionNumbersStartAgain(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	tx.Add("x", Address(addr("192.0.2.1")))
+	tx.Publish(now, Status{Complete: true})
+	old := z.Current()
+	z.txs = 1<<32 - 2
+	for i := range 4 {
+		tx := z.Begin()
+		tx.Add("x", Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
+		tx.Publish(now, Status{Complete: true})
+	}
+	if got := data(old.Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1" {
+		t.Errorf("the old generation answers %q", got)
+	}
+	if got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5" {
+		t.Errorf("the new generation answers %q", got)
+	}
+}
+
+// world is a random set of records, and of each how often it was added.
+type world struct {
+	r     *rand.Rand
+	added map[place]int
+}
+
+type place struct {
+	owner string
+	r     Record
+}
+
+func newWorld(r *rand.Rand) *world { return &world{r, make(map[place]int)} }
+
+func (w *world) owner() string {
+	labels := make([]string, 1+w.r.IntN(4))
+	for i := range labels {
+		labels[i] = string(rune('a' + w.r.IntN(4)))
+	}
+	return strings.Join(labels, ".")
+}
+
+func (w *world) record() Record {
+	r := Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(w.r.IntN(4))}))
+	switch w.r.IntN(5) {
+	case 0:
+		r = Address(netip.AddrFrom16([16]byte{0xfd, 15: byte(w.r.IntN(4))}))
+	case 1:
+		r = Service(w.owner(), uint16(1+w.r.IntN(3)))
+	}
+	if w.r.IntN(4) == 0 {
+		r = r.Standby()
+	}
+	return r
+}
+
+// step adds a random record, or removes one that is there.
+func (w *world) step(tx *Tx) {
+	if len(w.added) > 0 && w.r.IntN(2) == 0 {
+		places := slices.SortedFunc(maps.Keys(w.added), func(a, b place) int {
+			return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+		})
+		p := places[w.r.IntN(len(places))]
+		tx.Remove(p.owner, p.r)
+		if w.added[p]--; w.added[p] == 0 {
+			delete(w.added, p)
+		}
+		return
+	}
+	p := place{w.owner(), w.record()}
+	tx.Add(p.owner, p.r)
+	w.added[p]++
+}
+
+// TestOracle compares, under random changes, the zone with one built from
+// nothing, and its answers with those of the plugin file for the same records.
+func TestOracle(t *testing.T) {
+	seed := rand.Uint64()
+	w := newWorld(rand.New(rand.NewPCG(seed, 0)))
+	t.Logf("seed %d", seed)
+	z := newZone("mesos.")
+	for range 300 {
+		tx := z.Begin()
+		for range 1 + w.r.IntN(20) {
+			w.step(tx)
+		}
+		tx.Publish(now, Status{Complete: true})
+
+		scratch := newZone("mesos.")
+		tx = scratch.Begin()
+		for p, n := range w.added {
+			for range n {
+				tx.Add(p.owner, p.r)
+			}
+		}
+		tx.Publish(now, Status{Complete: true})
+		if got, want := text(z.Current()), text(scratch.Current()); !slices.Equal(got, want) {
+			t.Fatalf("incrementally %q, from nothing %q", got, want)
+		}
+		if got, want := z.Current().Records(), len(text(scratch.Current()))+1; got != want {
+			t.Fatalf("%d records are counted, there are %d", got, want)
+		}
+		compareWithFile(t, w, z)
+	}
+}
+
+func compareWithFile(t *testing.T, w *world, z *Zone) {
+	t.Helper()
+	oracle := file.NewZone("mesos.", "")
+	if err := oracle.Insert(z.Current().SOA()); err != nil {
+		t.Fatal(err)
+	}
+	for rrs := range z.Current().All() {
+		for _, rr := range rrs {
+			if err := oracle.Insert(rr); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	handler := file.File{Zones: file.Zones{Z: map[string]*file.Zone{"mesos.": oracle}, Names: []string{"mesos."}}}
+	for range 20 {
+		owner := w.owner()
+		if w.r.IntN(20) == 0 {
+			owner = ""
+		}
+		name := strings.TrimPrefix(owner+".mesos.", ".")
+		qtype := []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypeTXT, dns.TypeSOA, dns.TypeNS}[w.r.IntN(6)]
+		m := new(dns.Msg)
+		m.SetQuestion(name, qtype)
+		rec := dnstest.NewRecorder(&test.ResponseWriter{})
+		if _, err := handler.ServeDNS(t.Context(), rec, m); err != nil {
+			t.Fatal(err)
+		}
+		got := z.Current().Lookup(owner, name, qtype, w.r.Uint32())
+		if exists := rec.Msg.Rcode == dns.RcodeSuccess; got.Exists != exists || set(got.Answer) != set(rec.Msg.Answer) {
+			t.Fatalf("%s %s: exists %v %v, file has %v %v", name, dns.TypeToString[qtype], got.Exists, got.Answer, exists, rec.Msg.Answer)
+		}
+	}
+}
+
+// set is rrs as one sorted text.
+func set(rrs []dns.RR) string {
+	var all []string
+	for _, rr := range rrs {
+		all = append(all, rr.String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, "\n")
+}
