@@ -1,0 +1,141 @@
+package mesos
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+)
+
+func parseURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func TestSubscribe(t *testing.T) {
+	leader := mesostest.NewMaster(0)
+	mesostest.NewTutorial(leader)
+	leading := mesostest.Start(leader)
+	defer leading.Close()
+	follower := mesostest.NewMaster(0)
+	follower.Follow(leading.Host)
+	following := mesostest.Start(follower)
+	defer following.Close()
+
+	for name, at := range map[string]string{"leader": leading.URL + "/api/v1", "follower": following.URL + "/api/v1"} {
+		t.Run(name, func(t *testing.T) {
+			c := NewClient()
+			defer c.Close()
+			active := 0
+			s, err := c.Subscribe(t.Context(), parseURL(t, at), func() { active++ })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			ev, err := s.Next()
+			first, ok := ev.(Subscribed)
+			if err != nil || !ok || len(first.State.Tasks) != 10 || active == 0 {
+				t.Errorf("first event is %T, %v, after %d reads", ev, err, active)
+			}
+			if s.Leader.Host != leading.Host || s.Remote.String() != leading.Host {
+				t.Errorf("leader %s at %s, want %s", s.Leader.Host, s.Remote, leading.Host)
+			}
+			m, err := c.Master(t.Context(), parseURL(t, at))
+			if want := (Master{"127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
+				t.Errorf("master is %+v, %v", m, err)
+			}
+			state, err := c.State(t.Context(), parseURL(t, at))
+			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 {
+				t.Errorf("state is %+v, %v", state, err)
+			}
+		})
+	}
+}
+
+// TestRefusals holds the client to what masters, and what is none, may answer.
+func TestRefusals(t *testing.T) {
+	answer := func(code int, header, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			name, value, _ := strings.Cut(header, ": ")
+			w.Header().Set(name, value)
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, body) // the client may have left
+		}
+	}
+	for name, tc := range map[string]struct {
+		handler http.HandlerFunc
+		code    int // of the StatusError; 0 where the error is none
+		want    string
+	}{
+		"no leader":                      {answer(503, "Content-Type: text/plain", "No leader elected"), 503, "503 Service Unavailable: No leader elected"},
+		"unauthorised":                   {answer(401, "Www-Authenticate: Basic", "401 Unauthorized."), 401, "401 Unauthorized: 401 Unauthorized."},
+		"long page":                      {answer(404, "Content-Type: text/html", strings.Repeat("<p>", 1000)), 404, "404 Not Found: <p><p>"},
+		"a page of a proxy":              {answer(200, "Content-Type: text/html; charset=utf-8", "<html>"), 0, `answer is "text/html", not application/x-protobuf`},
+		"JSON":                           {answer(200, "Content-Type: application/json", "{}"), 0, `answer is "application/json"`},
+		"redirect to nowhere":            {answer(307, "X: y", ""), 307, "307 Temporary Redirect"},
+		"redirect to itself":             {answer(307, "Location: /api/v1", ""), 0, "more than 3 redirects"},
+		"redirect to a file":             {answer(307, "Location: file:///etc/passwd", ""), 0, "which is no master"},
+		"redirect that cannot be parsed": {answer(307, "Location: //[::1", ""), 0, "parse Location header"},
+		"moved":                          {answer(302, "Location: /elsewhere", "moved"), 302, "302 Found: moved"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(tc.handler)
+			defer srv.Close()
+			c := NewClient()
+			defer c.Close()
+			_, err := c.Subscribe(t.Context(), parseURL(t, srv.URL+"/api/v1"), nil)
+			if err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 400 {
+				t.Fatalf("error is %v, want %s", err, tc.want)
+			}
+			var status *StatusError
+			if errors.As(err, &status) != (tc.code != 0) || status != nil && status.Code != tc.code {
+				t.Errorf("status error is %v", status)
+			}
+		})
+	}
+}
+
+func TestStreamEnds(t *testing.T) {
+	m := mesostest.NewMaster(0)
+	srv := mesostest.Start(m)
+	defer srv.Close()
+	c := NewClient()
+	defer c.Close()
+	for name, tc := range map[string]struct {
+		end  func(cancel context.CancelFunc)
+		want error
+	}{
+		"crash":     {func(context.CancelFunc) { m.Drop() }, io.ErrUnexpectedEOF},
+		"cancelled": {func(cancel context.CancelFunc) { cancel() }, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			s, err := c.Subscribe(ctx, parseURL(t, srv.URL+"/api/v1"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			for range 2 { // SUBSCRIBED, HEARTBEAT
+				if _, err := s.Next(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tc.end(cancel)
+			if _, err := s.Next(); !errors.Is(err, tc.want) {
+				t.Errorf("%v, want %v", err, tc.want)
+			}
+		})
+	}
+}

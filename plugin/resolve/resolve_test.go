@@ -1,0 +1,100 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// names is a resolver that can be told what to answer.
+type names struct {
+	mu    sync.Mutex
+	addrs map[string][]netip.Addr
+	asked int
+}
+
+func (n *names) lookup(_ context.Context, host string) ([]netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.asked++
+	if a := n.addrs[host]; a != nil {
+		return a, nil
+	}
+	return nil, errors.New("no such host")
+}
+
+func (n *names) set(host string, addrs ...netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addrs[host] = addrs
+}
+
+func start(t *testing.T, n *names) *Resolver {
+	r := New(n.lookup)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return r
+}
+
+func TestResolver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("::ffff:10.0.0.2")
+		n := &names{addrs: make(map[string][]netip.Addr)}
+		r := start(t, n)
+		if got := r.Addrs("x"); got != nil {
+			t.Errorf("before a lookup: %v", got)
+		}
+		// It fails at first, is tried again with back-off, and found.
+		time.Sleep(4 * time.Second)
+		n.set("x", b, a, a)
+		keepAsking(r, 2*time.Minute)
+		if got := r.Addrs("x"); len(got) != 2 || got[0] != a || got[1] != b.Unmap() {
+			t.Errorf("after the lookup: %v", got)
+		}
+		// The last answer stays while lookups fail.
+		n.set("x")
+		keepAsking(r, 5*time.Minute)
+		if got := r.Addrs("x"); len(got) != 2 {
+			t.Errorf("while lookups fail: %v", got)
+		}
+	})
+}
+
+// keepAsking asks for every host again that was looked up, for so long.
+func keepAsking(r *Resolver, d time.Duration) {
+	end := time.After(d)
+	for {
+		select {
+		case <-end:
+			return
+		case <-r.Changed():
+			for _, host := range r.Take() {
+				r.Addrs(host)
+			}
+		}
+	}
+}
+
+func TestResolverForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &names{addrs: map[string][]netip.Addr{"x": {netip.MustParseAddr("10.0.0.1")}}}
+		r := start(t, n)
+		r.Addrs("x")
+		time.Sleep(10 * time.Minute) // nobody asks again
+		if n.asked != 1 || len(r.hosts) != 0 {
+			t.Errorf("asked %d times, %d hosts are left", n.asked, len(r.hosts))
+		}
+	})
+}
