@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	_ "github.com/coredns/coredns/plugin/transfer"
 
 	"github.com/miekg/dns"
@@ -29,6 +31,10 @@ func TestMain(m *testing.M) {
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			return nil, errors.New("tests resolve nothing")
 		},
+	}
+	flag.Parse()
+	if !testing.Verbose() {
+		clog.Discard()
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives([]string{"bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts"}); err != nil {

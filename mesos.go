@@ -56,6 +56,7 @@ type watcher struct {
 	ready    chan struct{} // closed when a first state is published
 	stats    atomic.Pointer[watchStats]
 	heard    atomic.Int64 // when a master last spoke, Unix nanoseconds
+	untold   string       // of follow: the master of which it was logged that it does not name itself
 
 	// The rest belongs to the goroutine of publishLoop.
 	cluster   *cluster.Cluster
@@ -251,8 +252,9 @@ func (w *watcher) askLeader(ctx context.Context, s *mesos.Stream) leaderInfo {
 		who.addr, who.hostname, who.port = m.Addr, m.Hostname, m.Port
 		return who
 	}
-	if err != nil {
-		log.Infof("The leading master %s does not tell its address, taken from the connection: %v", s.Leader.Host, err)
+	if err != nil && w.untold != s.Leader.Host {
+		w.untold = s.Leader.Host
+		log.Infof("The leading master %s does not tell its address, it is taken from the connection: %v", s.Leader.Host, err)
 	}
 	who.addr, who.port = s.Remote.Addr(), uint32(s.Remote.Port())
 	return who

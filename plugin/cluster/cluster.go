@@ -440,3 +440,25 @@ func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
 	}
 	return ch
 }
+
+// All returns the whole cluster as of the last Take, as if all of it were new.
+func (c *Cluster) All() Changes {
+	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
+	for _, n := range c.tasks {
+		if n.taken.Valid() {
+			ch.Instances = append(ch.Instances, Change[Instance]{New: n.taken})
+		}
+	}
+	ch.Agents, ch.Frameworks = allOwners(c.agents), allOwners(c.frameworks)
+	return ch
+}
+
+func allOwners[T any](owners map[string]*owner[T]) []Change[*T] {
+	var ch []Change[*T]
+	for _, o := range owners {
+		if o.taken != nil {
+			ch = append(ch, Change[*T]{New: o.taken})
+		}
+	}
+	return ch
+}

@@ -21,16 +21,16 @@ func TestParse(t *testing.T) {
 		}
 	}
 	for endpoint, want := range map[string]string{
-		"":                            "no host",
-		"http://":                     "no host",
-		"127.0.0.1":                   "no port",
-		"http://:5050":                "no host",
-		"127.0.0.1:99999":             `port "99999" is not one`,
-		"ftp://127.0.0.1:21":          `scheme "ftp"`,
-		"zk://127.0.0.1:2181/mesos":   `scheme "zk"`,
+		"":                             "no host",
+		"http://":                      "no host",
+		"127.0.0.1":                    "no port",
+		"http://:5050":                 "no host",
+		"127.0.0.1:99999":              `port "99999" is not one`,
+		"ftp://127.0.0.1:21":           `scheme "ftp"`,
+		"zk://127.0.0.1:2181/mesos":    `scheme "zk"`,
 		"http://u:hunter2@master:5050": "do not belong here",
-		"http://master:5050?x=y":      "query",
-		"http://master:50x":           "invalid port",
+		"http://master:5050?x=y":       "query",
+		"http://master:50x":            "invalid port",
 	} {
 		if u, err := Parse(endpoint); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, %v", endpoint, u, err)

@@ -20,6 +20,7 @@ const (
 	protobuf = "application/x-protobuf" // exactly: with a parameter Mesos answers 415
 
 	dialTimeout   = 5 * time.Second
+	keepAlive     = 15 * time.Second
 	headerTimeout = 10 * time.Second
 	maxRedirects  = 3
 	maxErrorBody  = 200
@@ -60,9 +61,14 @@ type Client struct {
 // NewClient returns a client that waits 5 seconds for a connection and 10 for
 // the headers of an answer.
 func NewClient() *Client {
+	return NewClientDialing((&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext)
+}
+
+// NewClientDialing returns a client that connects by dial.
+func NewClientDialing(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *Client {
 	return &Client{http: &http.Client{
 		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext:           dial,
 			TLSHandshakeTimeout:   dialTimeout,
 			ResponseHeaderTimeout: headerTimeout,
 			MaxIdleConnsPerHost:   1,

@@ -93,6 +93,10 @@ func TestResolverForgets(t *testing.T) {
 		r := start(t, n)
 		r.Addrs("x")
 		time.Sleep(10 * time.Minute) // nobody asks again
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		if n.asked != 1 || len(r.hosts) != 0 {
 			t.Errorf("asked %d times, %d hosts are left", n.asked, len(r.hosts))
 		}
