@@ -218,13 +218,14 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 }
 
 // inMemory runs a watcher of a master that h plays, in a bubble of synctest.
-func inMemory(t *testing.T, h http.Handler) *watcher {
+func inMemory(t *testing.T, h http.Handler, publishers ...*publisher) *watcher {
 	t.Helper()
 	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 	srv := &http.Server{Handler: h}
 	go srv.Serve(l) //nolint:errcheck // ends with Close
 	client := mesos.NewClientDialing(l.dial)
 	w := newWatcher("test", leader.List{parseMaster(t, "127.0.0.1:5050")}, client, resolve.New(func(context.Context, string) ([]netip.Addr, error) { return nil, io.EOF }))
+	w.publishers = publishers
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -361,7 +362,6 @@ func TestGather(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mesostest.NewMaster(15 * time.Second)
 		tut := mesostest.NewTutorial(m)
-		w := inMemory(t, m)
 		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
 		var published []time.Time
 		p.changed = func(origin string) {
@@ -369,10 +369,11 @@ func TestGather(t *testing.T) {
 				published = append(published, time.Now())
 			}
 		}
-		w.publishers = append(w.publishers, p)
+		w := inMemory(t, m, p)
 		<-w.ready
 		synctest.Wait()
 		time.Sleep(time.Second)
+		synctest.Wait()
 
 		published = nil
 		start := time.Now()
@@ -382,14 +383,15 @@ func TestGather(t *testing.T) {
 			t.Errorf("a lone event was published after %v", published)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		published = nil
-		start = time.Now()
 		for i := range 50 {
 			m.AddAgent(tut.Agent(10+i, fmt.Sprintf("172.24.198.%d", i)))
 			synctest.Wait()
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if n := len(published); n < 5 || n > 6 {
 			t.Errorf("50 events in 50 ms made %d publications", n)
 		}
