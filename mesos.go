@@ -566,13 +566,11 @@ func (p *publisher) apply(set *recordSet, sign int) {
 }
 
 func (z *publishedZone) change(owner string, r zone.Record, sign int) {
-	fits := false
-	if sign > 0 {
-		fits = z.tx.Add(owner, r)
-	} else {
-		fits = z.tx.Remove(owner, r)
+	apply := z.tx.Add
+	if sign < 0 {
+		apply = z.tx.Remove
 	}
-	if !fits {
+	if !apply(owner, r) {
 		z.counts[longName] += sign
 	}
 }

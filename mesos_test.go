@@ -236,6 +236,7 @@ func inMemory(t *testing.T, h http.Handler, publishers ...*publisher) *watcher {
 		cancel()
 		<-done
 		srv.Close()
+		forgetCluster("test")
 	})
 	return w
 }
@@ -256,12 +257,18 @@ func (a *attempts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no", http.StatusForbidden)
 }
 
+// pass lets time pass in a bubble of synctest, and all that is due then happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // TestBackOff counts how often a master is asked that has no leader.
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }}
 		inMemory(t, a)
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		for i := 1; i < len(a.times); i++ {
 			wait := a.times[i].Sub(a.times[i-1])
 			most := min(minBackOff<<(i-1), maxBackOff)
@@ -302,7 +309,7 @@ func TestBackOffStartsOver(t *testing.T) {
 					}
 				}
 				inMemory(t, a)
-				time.Sleep(10 * time.Minute)
+				pass(10 * time.Minute)
 				last := len(a.times) - 1
 				gap := a.times[last].Sub(a.times[last-1]) - tc.lives
 				if gap > tc.most || gap < tc.most/2 {
@@ -343,8 +350,7 @@ func TestWatchdog(t *testing.T) {
 					left.CompareAndSwap(nil, &now)
 				}}
 				inMemory(t, a)
-				time.Sleep(time.Hour)
-				synctest.Wait()
+				pass(time.Hour)
 				at := left.Load()
 				switch {
 				case at == nil && tc.leftAfter != 0:
@@ -372,8 +378,7 @@ func TestGather(t *testing.T) {
 		w := inMemory(t, m, p)
 		<-w.ready
 		synctest.Wait()
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 
 		published = nil
 		start := time.Now()
@@ -382,16 +387,13 @@ func TestGather(t *testing.T) {
 		if len(published) != 1 || !published[0].Equal(start) {
 			t.Errorf("a lone event was published after %v", published)
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 		published = nil
 		for i := range 50 {
 			m.AddAgent(tut.Agent(10+i, fmt.Sprintf("172.24.198.%d", i)))
-			synctest.Wait()
-			time.Sleep(time.Millisecond)
+			pass(time.Millisecond)
 		}
-		time.Sleep(time.Second)
-		synctest.Wait()
+		pass(time.Second)
 		if n := len(published); n < 5 || n > 6 {
 			t.Errorf("50 events in 50 ms made %d publications", n)
 		}

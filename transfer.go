@@ -92,6 +92,7 @@ func (n *notifier) take() []string {
 
 // run sends until ctx is done.
 func (n *notifier) run(ctx context.Context) {
+	failing := make(map[string]bool) // what was logged
 	for {
 		select {
 		case <-ctx.Done():
@@ -99,9 +100,11 @@ func (n *notifier) run(ctx context.Context) {
 		case <-n.wake:
 		}
 		for _, origin := range n.take() {
-			if err := n.send(origin); err != nil {
-				log.Warningf("NOTIFY: %v", err)
+			err := n.send(origin)
+			if err != nil && !failing[origin] {
+				log.Warningf("A secondary of %s misses changes: %v", origin, err)
 			}
+			failing[origin] = err != nil
 			if ctx.Err() != nil {
 				return
 			}

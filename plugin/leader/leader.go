@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -57,7 +57,7 @@ func Parse(endpoint string) (*url.URL, error) {
 	case u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("a query or fragment has no meaning here")
 	}
-	if _, err := net.LookupPort("tcp", u.Port()); err != nil {
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
 		return nil, fmt.Errorf("port %q is not one", u.Port())
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")

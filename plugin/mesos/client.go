@@ -104,7 +104,7 @@ func (c *Client) Subscribe(ctx context.Context, u *url.URL, activity func()) (*S
 			}
 		},
 	})
-	resp, err := c.call(ctx, u, callSubscribe)
+	resp, err := c.call(ctx, u, callSubscribe) //nolint:bodyclose // closed by Stream.Close
 	if err != nil {
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}

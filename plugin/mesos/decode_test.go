@@ -238,7 +238,7 @@ func TestParseAddr(t *testing.T) {
 		"":                 "invalid IP",
 		"host.example":     "invalid IP",
 		"10.0.0.256":       "invalid IP",
-		"10.0.0.1 ":        "invalid IP",
+		"10.0.0.1\t":       "invalid IP",
 	} {
 		if got := ParseAddr(s).String(); got != want {
 			t.Errorf("%q is %s, want %s", s, got, want)

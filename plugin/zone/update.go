@@ -102,7 +102,7 @@ func (tx *Tx) settle() bool {
 		tx.next.records += len(now) - len(before)
 		changed = changed || !sameRecords(before, now)
 	}
-	for i := 0; i < len(tx.touched); i++ { // grows by the names above
+	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
 		tx.settleAbove(tx.touched[i].now)
 	}
 	for _, t := range tx.touched {

@@ -1,0 +1,47 @@
+GO ?= go
+MASTER ?=
+FUZZTIME ?= 10s
+BENCH ?= .
+
+# golangci-lint is run by version, so that a finding is the same everywhere.
+LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build run test e2e lint bench fuzz plugincfg clean
+
+build: ## CoreDNS with the plugin, and the simulated master, in bin/
+	$(GO) build -o bin/ ./cmd/...
+
+run: build ## CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050
+	@test/run.sh "$(MASTER)"
+
+test: ## all tests, with -race where there is a C compiler
+	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
+		echo "$(GO) test -race ./..."; $(GO) test -race ./...; \
+	else \
+		echo "There is no C compiler: running without -race"; $(GO) test ./...; \
+	fi
+
+e2e: build ## tests of the whole program with real peers
+	test/install-peers.sh
+	$(GO) test -count=1 -tags e2e ./test/...
+
+lint:
+	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
+	$(GO) vet -tags e2e ./...
+	$(GO) mod tidy -diff
+	$(GO) run $(LINT) run --build-tags e2e ./...
+
+bench: ## benchmarks with allocations; BENCH=ServeDNS selects
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask .:FuzzNames .:FuzzServeDNS; do \
+		echo "$$target"; \
+		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) ./$${target%:*} || exit 1; \
+	done
+
+plugincfg: ## the plugin in a CoreDNS that is built by one line in plugin.cfg
+	test/plugincfg.sh
+
+clean:
+	rm -rf bin

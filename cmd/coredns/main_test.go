@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	clog "github.com/coredns/coredns/plugin/pkg/log"
+	"github.com/miekg/dns"
+)
+
+const root = "../.."
+
+func TestMain(m *testing.M) {
+	clog.Discard()
+	caddy.Quiet, dnsserver.Quiet = true, true
+	if err := dnsserver.SetDirectives(directives); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// onLoopback moves a Corefile to loopback, to ports that are free, and to a
+// simulated master, and leaves all else as it is.
+func onLoopback(corefile, master string) string {
+	corefile = regexp.MustCompile(`:(1053|9153|8181)\b`).ReplaceAllString(corefile, ":0")
+	corefile = regexp.MustCompile(`master .*`).ReplaceAllString(corefile, "master "+master)
+	if !strings.Contains(corefile, "master ") {
+		corefile = regexp.MustCompile(`(calicomesos[^{\n]*)(\{?)\n`).ReplaceAllStringFunc(corefile, func(line string) string {
+			line = strings.TrimRight(strings.TrimSuffix(line, "\n"), "{ ")
+			if strings.Contains(corefile, line+" {") {
+				return line + " {\n master " + master + "\n"
+			}
+			return line + " {\n master " + master + "\n}\n"
+		})
+	}
+	if !strings.Contains(corefile, "bind ") {
+		corefile = strings.Replace(corefile, ":0 {", ":0 {\n bind 127.0.0.1", 1)
+	}
+	return corefile
+}
+
+// TestCorefiles starts every Corefile of the README and the example, and asks it.
+func TestCorefiles(t *testing.T) {
+	corefiles := map[string]string{"Corefile.example": read(t, "Corefile.example")}
+	for i, block := range regexp.MustCompile("(?s)~~~ corefile\n(.*?)~~~").FindAllStringSubmatch(read(t, "README.md"), -1) {
+		corefiles[fmt.Sprintf("README.md %d", i+1)] = block[1]
+	}
+	if len(corefiles) < 5 {
+		t.Fatalf("only %d Corefiles", len(corefiles))
+	}
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	for name, corefile := range corefiles {
+		t.Run(name, func(t *testing.T) {
+			input := caddy.CaddyfileInput{Filepath: name, Contents: []byte(onLoopback(corefile, master.URL)), ServerTypeName: "dns"}
+			instance, err := caddy.Start(input)
+			if err != nil {
+				t.Fatalf("%v:\n%s", err, input.Contents)
+			}
+			defer instance.Stop()
+			defer instance.ShutdownCallbacks()
+			q := new(dns.Msg)
+			q.SetQuestion("nginx.marathon.mesos.", dns.TypeA)
+			r, err := dns.Exchange(q, instance.Servers()[0].LocalAddr().String())
+			if err != nil || len(r.Answer) != 3 {
+				t.Errorf("%v, %v", r, err)
+			}
+		})
+	}
+}
+
+// upstream is the order of the plugins in upstream's plugin.cfg, as far as they
+// are used here.
+var upstream = strings.Fields(`root metadata cancel timeouts multisocket reload nsid bufsize bind debug ready health pprof
+	prometheus errors log local any loadbalance tsig rewrite acl cache header tls minimal template transfer hosts file
+	secondary loop forward whoami view`)
+
+// TestDirectives compares the order of the plugins with upstream's.
+func TestDirectives(t *testing.T) {
+	others := slices.DeleteFunc(slices.Clone(directives), func(d string) bool { return d == "calicomesos" })
+	if !slices.Equal(others, upstream) {
+		t.Errorf("the order is %q, upstream's %q", others, upstream)
+	}
+	place := func(d string) int { return slices.Index(directives, d) }
+	for _, before := range []string{"cache", "loadbalance", "rewrite", "transfer"} {
+		if place(before) > place("calicomesos") {
+			t.Errorf("calicomesos stands before %s", before)
+		}
+	}
+	for _, after := range []string{"hosts", "file", "forward"} {
+		if place(after) < place("calicomesos") {
+			t.Errorf("calicomesos stands after %s", after)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package calicomesos
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+)
+
+// gathered are the plugin's metrics: names with their labels, and values.
+func gathered(t *testing.T) (names map[string]string, values map[string]float64) {
+	t.Helper()
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, values = make(map[string]string), make(map[string]float64)
+	for _, f := range families {
+		name, ours := strings.CutPrefix(f.GetName(), "coredns_calicomesos_")
+		if !ours {
+			continue
+		}
+		problems, err := promlint.NewWithMetricFamilies(families).Lint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range problems {
+			if p.Metric == f.GetName() {
+				t.Errorf("%s: %s", p.Metric, p.Text)
+			}
+		}
+		for _, m := range f.GetMetric() {
+			var labels, pairs []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, l.GetName())
+				pairs = append(pairs, l.GetName()+"="+l.GetValue())
+			}
+			names[name] = strings.Join(sorted(labels), ", ")
+			v := m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			values[name+"{"+strings.Join(sorted(pairs), ",")+"}"] = v
+		}
+	}
+	return names, values
+}
+
+func TestMetrics(t *testing.T) {
+	s, master := tutorial(t, "")
+	cluster := ""
+	for i := range running.instances {
+		cluster = i.watcher.name
+	}
+	malformedTotal.WithLabelValues(cluster).Add(0)
+	master.Inject([]byte("2\n\x08\x63")) // an event of an unknown type
+	unknown := fmt.Sprintf("events_total{cluster=%s,type=UNKNOWN}", cluster)
+	eventually(t, func() string {
+		if _, values := gathered(t); values[unknown] != 1 {
+			return fmt.Sprint(values)
+		}
+		return ""
+	})
+	names, values := gathered(t)
+	for metric, want := range map[string]float64{
+		"tasks{cluster=%s}":                                                               10,
+		"agents{cluster=%s}":                                                              2,
+		"frameworks{cluster=%s}":                                                          1,
+		"synced{cluster=%s}":                                                              1,
+		"leader_info{cluster=%s,master=%s}":                                               1,
+		"connects_total{cluster=%s,result=ok}":                                            1,
+		"events_total{cluster=%s,type=SUBSCRIBED}":                                        1,
+		"publish_duration_seconds{cluster=%s}":                                            1,
+		"records{server=dns://127.0.0.1:0,zone=168.192.in-addr.arpa.}":                    7,
+		"skipped{reason=name,server=dns://127.0.0.1:0,zone=mesos.}":                       0,
+		"skipped{reason=reserved,server=dns://127.0.0.1:0,zone=dcos.thisdcos.directory.}": 0,
+	} {
+		metric = strings.Replace(metric, "master=%s", "master="+strings.TrimPrefix(cluster, "http://"), 1)
+		metric = strings.Replace(metric, "%s", cluster, 1)
+		if got, ok := values[metric]; !ok || got != want {
+			t.Errorf("%s is %v (%v), want %v", metric, got, ok, want)
+		}
+	}
+	if age := values["state_age_seconds{cluster="+cluster+"}"]; age < 0 || age > 60 {
+		t.Errorf("the state is %v s old", age)
+	}
+	inReadme(t, names)
+
+	s.stop()
+	if left, _ := gathered(t); len(left) != 0 {
+		t.Errorf("left at the end: %v", left)
+	}
+	if n := testutil.CollectAndCount(&running); n != 0 {
+		t.Errorf("%d gauges are left at the end", n)
+	}
+}
+
+// inReadme holds the README to listing the metrics exactly.
+func inReadme(t *testing.T, names map[string]string) {
+	t.Helper()
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listed, there []string
+	for _, m := range regexp.MustCompile("(?m)^\\* `coredns_calicomesos_([a-z_]+)\\{([a-z, ]+)\\}`").FindAllStringSubmatch(string(b), -1) {
+		listed = append(listed, m[1]+" "+strings.Join(sorted(strings.Split(m[2], ", ")), ", "))
+	}
+	for name, labels := range names {
+		there = append(there, name+" "+labels)
+	}
+	if !slices.Equal(sorted(listed), sorted(there)) {
+		t.Errorf("README lists %q, there are %q", listed, there)
+	}
+}

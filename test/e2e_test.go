@@ -1,0 +1,308 @@
+//go:build e2e
+
+// Package test runs the whole program, as a user would, with real clients and
+// servers.
+package test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// program is a running program, and what it prints.
+type program struct {
+	t   *testing.T
+	cmd *exec.Cmd
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func (p *program) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *program) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// start runs a program until the end of the test.
+func start(t *testing.T, name string, args ...string) *program {
+	t.Helper()
+	p := &program{t: t, cmd: exec.Command(name, args...)}
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		exited := make(chan error, 1)
+		go func() { exited <- p.cmd.Wait() }()
+		select {
+		case <-exited:
+		case <-time.After(20 * time.Second):
+			t.Errorf("%s does not end", name)
+			_ = p.cmd.Process.Kill()
+			<-exited
+		}
+		if t.Failed() {
+			t.Logf("%s printed:\n%s", name, p.output())
+		}
+	})
+	return p
+}
+
+// waitFor returns what the expression's group matches in the output.
+func (p *program) waitFor(expression string) string {
+	p.t.Helper()
+	re := regexp.MustCompile(expression)
+	var found []string
+	eventually(p.t, func() string {
+		if found = re.FindStringSubmatch(p.output()); found == nil {
+			return fmt.Sprintf("%s has not printed %q:\n%s", p.cmd.Path, expression, p.output())
+		}
+		return ""
+	})
+	return found[len(found)-1]
+}
+
+func eventually(t *testing.T, check func() string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		missing := check()
+		if missing == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(missing)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// freePort returns a port that is free for UDP and TCP on loopback.
+func freePort(t *testing.T) int {
+	t.Helper()
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			u.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func write(t *testing.T, file, content string) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// tool finds a program, also where daemons are.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	for _, candidate := range []string{name, "/usr/sbin/" + name} {
+		if path, err := exec.LookPath(candidate); err == nil {
+			return path
+		}
+	}
+	t.Fatalf("%s is not installed: make e2e installs it", name)
+	return ""
+}
+
+// run returns what a client prints.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(tool(t, name), args...).Output()
+	if err != nil {
+		t.Logf("%s %s: %v", name, strings.Join(args, " "), err)
+	}
+	return string(out)
+}
+
+// short returns the sorted answers of dig +short.
+func short(t *testing.T, port int, name, qtype string) string {
+	t.Helper()
+	out := run(t, "dig", "+short", "+tries=1", "+time=2", "@127.0.0.1", "-p", fmt.Sprint(port), name, qtype)
+	answers := strings.Fields(strings.ReplaceAll(strings.TrimSpace(out), " ", "_"))
+	slices.Sort(answers)
+	return strings.Join(answers, " ")
+}
+
+// startCoreDNS starts a simulated master and a CoreDNS with the plugins before
+// calicomesos, and returns its port.
+func startCoreDNS(t *testing.T, plugins string, properties string) int {
+	t.Helper()
+	sim := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0")
+	master := sim.waitFor(`at (http://\S+)`)
+	port := freePort(t)
+	corefile := fmt.Sprintf(".:%d {\n bind 127.0.0.1\n errors\n loadbalance\n cache\n%s\n calicomesos mesos 192.168.0.0/16 {\n master %s\n%s\n }\n}\n", port, plugins, master, properties)
+	server := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile))
+	server.waitFor(`CoreDNS-`)
+	return port
+}
+
+const nginx = "192.168.50.65 192.168.50.66 192.168.84.192"
+
+func TestDig(t *testing.T) {
+	port := startCoreDNS(t, "", "")
+	for _, tc := range []struct{ name, qtype, want string }{
+		{"nginx.marathon.mesos", "A", nginx},
+		{"nGiNx.MaRaThOn.MeSoS", "A", nginx},
+		{"v6.marathon.mesos", "AAAA", "fd00:192:168::10"},
+		{"_http._nginx._tcp.marathon.mesos", "SRV", "0_1_80_nginx-41ke3-s0.marathon.mesos. 0_1_80_nginx-tbi96-s1.marathon.mesos. 0_1_80_nginx-xhdf8-s1.marathon.mesos."},
+		{"nginx.marathon.autoip.dcos.thisdcos.directory", "A", nginx},
+		{"192.84.168.192.in-addr.arpa", "PTR", "nginx.marathon.mesos."},
+		{"nope.marathon.mesos", "A", ""},
+	} {
+		if got := short(t, port, tc.name, tc.qtype); got != tc.want {
+			t.Errorf("%s %s: %s", tc.name, tc.qtype, got)
+		}
+	}
+	for _, tc := range []struct {
+		client, name string
+		want         []string
+	}{
+		{"dig", "nope.marathon.mesos", []string{"status: NXDOMAIN", "flags: qr aa", "SOA\tns1.mesos."}},
+		{"kdig", "nope.marathon.mesos", []string{"status: NXDOMAIN", "Flags: qr aa", "ns1.mesos."}},
+		{"kdig", "nginx.marathon.mesos", []string{"status: NOERROR", "192.168.84.192"}},
+	} {
+		out := run(t, tc.client, "@127.0.0.1", "-p", fmt.Sprint(port), tc.name, "A")
+		for _, want := range tc.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s %s lacks %q:\n%s", tc.client, tc.name, want, out)
+			}
+		}
+	}
+	if out := run(t, "dig", "+tcp", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "AXFR"); !strings.Contains(out, "Transfer failed") {
+		t.Errorf("a transfer that nobody allowed:\n%s", out)
+	}
+}
+
+func TestNoMaster(t *testing.T) {
+	port := freePort(t)
+	corefile := fmt.Sprintf(".:%d {\n bind 127.0.0.1\n errors\n calicomesos {\n master 127.0.0.1:%d\n startup_timeout 100ms\n }\n}\n", port, freePort(t))
+	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile)).waitFor(`answering SERVFAIL`)
+	eventually(t, func() string {
+		out := run(t, "dig", "+tries=1", "+time=2", "@127.0.0.1", "-p", fmt.Sprint(port), "nginx.marathon.mesos")
+		if !strings.Contains(out, "status: SERVFAIL") || !strings.Contains(out, "EDE: 14 (Not Ready)") {
+			return out
+		}
+		return ""
+	})
+}
+
+// TestSecondary lets BIND follow both zones, and asks it.
+func TestSecondary(t *testing.T) {
+	dir := t.TempDir()
+	bindPort := freePort(t)
+	port := startCoreDNS(t, fmt.Sprintf("transfer {\n to * 127.0.0.1:%d\n}", bindPort), "")
+	var zones strings.Builder
+	for _, zone := range []string{"mesos", "dcos.thisdcos.directory", "168.192.in-addr.arpa"} {
+		fmt.Fprintf(&zones, "zone %q { type secondary; file %q; masterfile-format text; primaries { 127.0.0.1 port %d; }; };\n", zone, filepath.Join(dir, zone), port)
+	}
+	conf := fmt.Sprintf(`options {
+ directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
+ recursion no; dnssec-validation no; notify no; empty-zones-enable no; check-names secondary warn;
+};
+controls { };
+%s`, dir, bindPort, zones.String())
+	named := start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf))
+	for _, zone := range []string{"mesos", "dcos.thisdcos.directory", "168.192.in-addr.arpa"} {
+		named.waitFor(`zone ` + regexp.QuoteMeta(zone) + `/IN: transferred serial (\d+)`)
+	}
+	eventually(t, func() string {
+		if got := short(t, bindPort, "nginx.marathon.mesos", "A"); got != nginx {
+			return "BIND answers " + got
+		}
+		return ""
+	})
+	if got := short(t, bindPort, "nginx.marathon.containerip.dcos.thisdcos.directory", "A"); got != nginx {
+		t.Errorf("BIND answers %s", got)
+	}
+	if got := short(t, bindPort, "192.84.168.192.in-addr.arpa", "PTR"); got != "nginx.marathon.mesos." {
+		t.Errorf("BIND answers %s", got)
+	}
+
+	// The app wanderer moves every five seconds, and BIND follows.
+	before := short(t, bindPort, "wanderer.marathon.mesos", "A")
+	eventually(t, func() string {
+		ours, theirs := short(t, port, "wanderer.marathon.mesos", "A"), short(t, bindPort, "wanderer.marathon.mesos", "A")
+		if theirs == before || theirs != ours {
+			return fmt.Sprintf("BIND answers %s, before %s, the primary %s", theirs, before, ours)
+		}
+		return ""
+	})
+	complaint := regexp.MustCompile(`(?i)warning|error|bad |invalid|failed|ignored|extra data|has no|obscured`)
+	for line := range strings.Lines(named.output()) {
+		if strings.Contains(line, "zone ") && complaint.MatchString(line) {
+			t.Errorf("BIND says: %s", line)
+		}
+	}
+}
+
+// TestRecursor puts unbound in front, as a site's recursor that sends the
+// cluster's names to CoreDNS.
+func TestRecursor(t *testing.T) {
+	port := startCoreDNS(t, "", "")
+	front := freePort(t)
+	conf := fmt.Sprintf(`server:
+ interface: 127.0.0.1
+ port: %d
+ do-daemonize: no
+ use-syslog: no
+ chroot: ""
+ username: ""
+ pidfile: ""
+ do-not-query-localhost: no
+ module-config: "iterator"
+ local-zone: "168.192.in-addr.arpa." nodefault
+remote-control:
+ control-enable: no
+stub-zone:
+ name: "mesos"
+ stub-addr: 127.0.0.1@%d
+stub-zone:
+ name: "168.192.in-addr.arpa"
+ stub-addr: 127.0.0.1@%d
+`, front, port, port)
+	start(t, tool(t, "unbound"), "-d", "-c", write(t, filepath.Join(t.TempDir(), "unbound.conf"), conf)).waitFor(`start of service`)
+	for _, tc := range []struct{ name, qtype, want string }{
+		{"nginx.marathon.mesos", "A", nginx},
+		{"_postgres._db-prod._tcp.marathon.mesos", "SRV", "0_1_5432_db-prod-7yxaw-s1.marathon.mesos."},
+		{"66.50.168.192.in-addr.arpa", "PTR", "nginx.marathon.mesos."},
+	} {
+		if got := short(t, front, tc.name, tc.qtype); got != tc.want {
+			t.Errorf("unbound answers %s %s with %s", tc.name, tc.qtype, got)
+		}
+	}
+	if out := run(t, "dig", "@127.0.0.1", "-p", fmt.Sprint(front), "nope.mesos"); !strings.Contains(out, "status: NXDOMAIN") {
+		t.Errorf("unbound answers:\n%s", out)
+	}
+}
