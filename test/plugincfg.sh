@@ -13,9 +13,9 @@ chmod -R u+w "$work"
 cd "$work"
 sed -i 's|^hosts:hosts$|calicomesos:github.com/calicomesos/calicomesos\nhosts:hosts|' plugin.cfg
 go mod edit -require=github.com/calicomesos/calicomesos@v0.0.0 -replace="github.com/calicomesos/calicomesos=$here"
-go mod tidy
 go generate coredns.go
+go mod tidy
 go build -o coredns .
-./coredns -plugins | grep -x 'dns.calicomesos'
+./coredns -plugins | grep -w 'dns.calicomesos'
 printf '.:0 {\n bind 127.0.0.1\n calicomesos {\n  nonsense\n }\n}\n' >Corefile
 ./coredns -conf Corefile 2>&1 | grep 'unknown property "nonsense"'
