@@ -16,6 +16,6 @@ go mod edit -require=github.com/calicomesos/calicomesos@v0.0.0 -replace="github.
 go generate coredns.go
 go mod tidy
 go build -o coredns .
-./coredns -plugins | grep -w 'dns.calicomesos'
+./coredns -plugins | grep -x calicomesos
 printf '.:0 {\n bind 127.0.0.1\n calicomesos {\n  nonsense\n }\n}\n' >Corefile
 ./coredns -conf Corefile 2>&1 | grep 'unknown property "nonsense"'
