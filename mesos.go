@@ -209,6 +209,7 @@ func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
 	who := w.askLeader(ctx, s)
 	result := session{leader: who.endpoint}
 	start := time.Now()
+	complained := false
 	for {
 		ev, err := s.Next()
 		if err != nil {
@@ -225,11 +226,24 @@ func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
 			countConnect(w.name, nil)
 			result.subscribed = true
 			m.leader = &who
-			log.Infof("Watching the leading master %s: %d tasks, %d agents, %d frameworks",
-				who.endpoint, len(first.State.Tasks), len(first.State.Agents), len(first.State.Frameworks))
+			w.greet(who, first.State)
 		}
 		w.count(ev)
+		if _, odd := ev.(mesos.Unknown); odd && !complained {
+			complained = true
+			log.Warningf("The leading master %s sends events that are malformed or of an unknown type; they are counted and left out", who.endpoint)
+		}
 		w.tell(ctx, m)
+	}
+}
+
+// greet logs what a master has told of its cluster.
+func (w *watcher) greet(who leaderInfo, s *mesos.State) {
+	log.Infof("Watching the leading master %s: %d tasks, %d agents, %d frameworks",
+		who.endpoint, len(s.Tasks), len(s.Agents), len(s.Frameworks))
+	if s.Malformed > 0 {
+		malformedTotal.WithLabelValues(w.name).Add(float64(s.Malformed))
+		log.Warningf("%d tasks, agents or frameworks of %s are malformed, and left out", s.Malformed, w.name)
 	}
 }
 
@@ -260,19 +274,10 @@ func (w *watcher) askLeader(ctx context.Context, s *mesos.Stream) leaderInfo {
 	return who
 }
 
-// count notes ev for the metrics, and logs what is wrong with it.
+// count notes ev for the metrics.
 func (w *watcher) count(ev mesos.Event) {
 	w.heard.Store(time.Now().UnixNano())
 	eventsTotal.WithLabelValues(w.name, ev.EventType()).Inc()
-	switch ev := ev.(type) {
-	case mesos.Unknown:
-		log.Warningf("An event of a master of %s is malformed or of an unknown type, and left out", w.name)
-	case mesos.Subscribed:
-		if n := ev.State.Malformed; n > 0 {
-			malformedTotal.WithLabelValues(w.name).Add(float64(n))
-			log.Warningf("%d tasks, agents or frameworks of %s are malformed, and left out", n, w.name)
-		}
-	}
 }
 
 // watchdog calls expired once nothing has fed it for its limit.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -436,5 +437,33 @@ func BenchmarkLoad(b *testing.B) {
 		c.Apply(mesos.Subscribed{State: state})
 		ch := c.Take()
 		p.publish(&ch, zone.Status{Complete: true})
+	}
+}
+
+// BenchmarkHeap reports what a task of a cluster of 100,000 keeps of the heap:
+// its model and its records in both schemes and a reverse zone.
+func BenchmarkHeap(b *testing.B) {
+	var before, after runtime.MemStats
+	for b.Loop() {
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		p.zones[mesosDNS] = p.zones[mesosDNS][:1]
+		p.zones[reverse] = p.zones[reverse][:1]
+		c := cluster.New(nil)
+		c.Apply(mesos.Subscribed{State: bigState(b, 100_000)})
+		b.StartTimer()
+		ch := c.Take()
+		p.publish(&ch, zone.Status{Complete: true})
+		ch = cluster.Changes{}
+		b.StopTimer()
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/100_000, "heap-B/task")
+		runtime.KeepAlive(p)
+		runtime.KeepAlive(c)
+		b.StartTimer()
 	}
 }
