@@ -406,19 +406,7 @@ func TestRecordedStreams(t *testing.T) {
 }
 
 func replayStream(t *testing.T, file string) {
-	stream, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(file + ".index")
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := mesostest.ParseIndex(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	replay := mesostest.NewReplay(stream, "application/x-protobuf")
+	replay, index := readStream(t, file)
 	replay.SendTo(index[0].End())
 	master := mesostest.Start(replay)
 	defer master.Close()

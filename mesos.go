@@ -36,6 +36,12 @@ const (
 	firstSilence = 30 * time.Second
 
 	leaderTimeout = 2 * time.Second // of GET_MASTER
+
+	// GET_AGENTS is asked this often, and once in every so many turns while no
+	// agent is awaited.
+	agentsInterval = 30 * time.Second
+	agentsTurns    = 10
+	agentsTimeout  = 10 * time.Second
 )
 
 var errSilent = errors.New("no heartbeat")
@@ -55,8 +61,9 @@ type watcher struct {
 	view     atomic.Pointer[leader.View]
 	ready    chan struct{} // closed when a first state is published
 	stats    atomic.Pointer[watchStats]
-	heard    atomic.Int64 // when a master last spoke, Unix nanoseconds
-	untold   string       // of follow: the master of which it was logged that it does not name itself
+	heard    atomic.Int64  // when a master last spoke, Unix nanoseconds
+	mark     atomic.Uint64 // cluster.Mark after the last event
+	untold   string        // of follow: the master of which it was logged that it does not name itself
 
 	// The rest belongs to the goroutine of publishLoop.
 	cluster   *cluster.Cluster
@@ -83,6 +90,8 @@ type message struct {
 	leader *leaderInfo  // of the stream that event is the first of
 	view   *leader.View // new masters
 	lost   bool         // the stream has ended
+	agents *mesos.State // the answer to a GET_AGENTS
+	mark   uint64       // when that was asked
 }
 
 // watchStats is what the metrics say of a watcher.
@@ -206,6 +215,9 @@ func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
 		return session{}, cause(ctx, err)
 	}
 	defer s.Close()
+	var comparing sync.WaitGroup
+	defer comparing.Wait()
+	defer cancel(nil)
 	who := w.askLeader(ctx, s)
 	result := session{leader: who.endpoint}
 	start := time.Now()
@@ -227,6 +239,7 @@ func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
 			result.subscribed = true
 			m.leader = &who
 			w.greet(who, first.State)
+			comparing.Go(func() { w.compareAgents(ctx, s.Leader) })
 		}
 		w.count(ev)
 		if _, odd := ev.(mesos.Unknown); odd && !complained {
@@ -272,6 +285,34 @@ func (w *watcher) askLeader(ctx context.Context, s *mesos.Stream) leaderInfo {
 	}
 	who.addr, who.port = s.Remote.Addr(), uint32(s.Remote.Port())
 	return who
+}
+
+// compareAgents asks now and then which agents there are (GET_AGENTS): some
+// leave without an event.
+func (w *watcher) compareAgents(ctx context.Context, u *url.URL) {
+	refused := false
+	for turn := rand.IntN(agentsTurns); ; turn++ {
+		timer := time.NewTimer(agentsInterval - rand.N(agentsInterval/10))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if turn%agentsTurns != 0 && w.stats.Load().counts.Recovered == 0 {
+			continue
+		}
+		mark := w.mark.Load()
+		asked, cancel := context.WithTimeout(ctx, agentsTimeout)
+		s, err := w.client.Agents(asked, u)
+		cancel()
+		if err == nil {
+			w.tell(ctx, message{agents: s, mark: mark})
+		} else if !refused && ctx.Err() == nil {
+			refused = true
+			log.Warningf("The leading master %s does not tell its agents; those that leave silently keep their records: %v", u.Host, err)
+		}
+	}
 }
 
 // count notes ev for the metrics.
@@ -335,6 +376,8 @@ func (b *backOff) wait(ctx context.Context) {
 func (w *watcher) publishLoop(ctx context.Context) {
 	timer := time.NewTimer(gather)
 	timer.Stop()
+	holds := time.NewTimer(gather)
+	holds.Stop()
 	var (
 		last  time.Time // of the last publication
 		armed bool
@@ -349,6 +392,12 @@ func (w *watcher) publishLoop(ctx context.Context) {
 			w.rename()
 		case <-timer.C:
 			armed = false
+		case <-holds.C:
+			w.cluster.Expire()
+			w.due(time.Now())
+		}
+		if at := w.cluster.Deadline(); !at.IsZero() {
+			holds.Reset(time.Until(at))
 		}
 		if armed || !w.known || w.oldest.IsZero() {
 			continue
@@ -373,8 +422,14 @@ func (w *watcher) handle(m message) {
 		return
 	case m.event == mesos.Heartbeat{}:
 		return
+	case m.agents != nil:
+		if n := w.cluster.Compare(m.agents, m.mark); n > 0 {
+			differencesTotal.WithLabelValues(w.name).Add(float64(n))
+			log.Infof("%d agents of %s have come or gone without an event", n, w.name)
+		}
 	default:
 		w.cluster.Apply(m.event)
+		w.mark.Store(w.cluster.Mark())
 	}
 	if m.leader != nil {
 		w.leader = *m.leader

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
 	"github.com/miekg/dns"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func parseMaster(tb testing.TB, endpoint string) *url.URL {
@@ -466,4 +468,107 @@ func BenchmarkHeap(b *testing.B) {
 		runtime.KeepAlive(c)
 		b.StartTimer()
 	}
+}
+
+// TestSilentAgents lets an agent leave and another come without an event.
+func TestSilentAgents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		w := inMemory(t, m, p)
+		<-w.ready
+		state := m.State()
+		state.Agents.Agents = []*mesostest.Agent{tut.Agent(0, "172.24.197.101"), tut.Agent(2, "172.24.197.103")}
+		m.Load(state)
+		pass(6 * time.Minute)
+		zone := p.zones[mesosDNS][0].Current()
+		got := zone.Lookup("slave", "slave.mesos.", dns.TypeA, 0).Answer
+		if len(got) != 2 || rdata(got[1]) != "172.24.197.103" || zone.Lookup("db-prod.marathon", "", dns.TypeA, 0).Exists {
+			t.Errorf("agents are %v, a task of the one that left exists: %v", got, zone.Lookup("db-prod.marathon", "", dns.TypeA, 0).Exists)
+		}
+		pass(10 * time.Minute)
+		if n := testutil.ToFloat64(differencesTotal.WithLabelValues("test")); n != 2 {
+			t.Errorf("%v differences", n)
+		}
+	})
+}
+
+// switching is a master of which another may take the place.
+type switching struct {
+	atomic.Pointer[mesostest.Replay]
+}
+
+func (s *switching) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.Load().ServeHTTP(w, r) }
+
+// TestRecordedFailover replays the stream of a leader that crashed and then that
+// of the next one, which knows no agent at first: no name of the first may lose
+// its answer, at no event of the second.
+func TestRecordedFailover(t *testing.T) {
+	first, firstIndex := readStream(t, "testdata/mesos/failover/old_leader.pb")
+	second, secondIndex := readStream(t, "testdata/mesos/failover/new_leader.pb")
+	var leading switching
+	leading.Store(first)
+	master := mesostest.Start(&leading)
+	defer master.Close()
+	first.SendTo(firstIndex[len(firstIndex)-1].End())
+	s := startServer(t, transferBlock(master.URL))
+	rrs, err := s.axfr("mesos.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := served(rrs)
+	if len(before) < 50 {
+		t.Fatalf("only %d records", len(before))
+	}
+	var w *watcher
+	for i := range running.instances {
+		w = i.watcher
+	}
+	// seen waits until so many events have been applied; heartbeats are none.
+	seen := func(mark uint64) {
+		eventually(t, func() string {
+			if got := w.mark.Load(); got != mark {
+				return fmt.Sprintf("%d events, not %d", got, mark)
+			}
+			return ""
+		})
+	}
+	seen(1)
+	leading.Store(second)
+	master.Drop()
+	mark := uint64(1)
+	for i, r := range secondIndex {
+		second.SendTo(r.End())
+		if r.Type == "HEARTBEAT" {
+			continue
+		}
+		mark++
+		seen(mark)
+		rrs, err := s.axfr("mesos.")
+		if err != nil {
+			t.Fatalf("event %d, %s: %v", i, r.Type, err)
+		}
+		if diff := difference(served(rrs), before); diff != "" {
+			t.Errorf("event %d, %s:\n%s", i, r.Type, diff)
+		}
+	}
+}
+
+// readStream returns a replay of a recorded stream, and its index.
+func readStream(t *testing.T, file string) (*mesostest.Replay, []mesostest.Recorded) {
+	t.Helper()
+	stream, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(file + ".index")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := mesostest.ParseIndex(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mesostest.NewReplay(stream, "application/x-protobuf"), index
 }

@@ -29,6 +29,11 @@ var (
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "malformed_total",
 		Help: "Counter of tasks, agents and frameworks in states of masters that could not be decoded.",
 	}, []string{"cluster"})
+	// differencesTotal counts what a comparison with the master found.
+	differencesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "reconcile_differences_total",
+		Help: "Counter of agents that came or went without an event, as a comparison with the master found.",
+	}, []string{"cluster"})
 	// publishDuration measures how long a change takes to be answered.
 	publishDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "publish_duration_seconds",
@@ -56,6 +61,7 @@ func forgetCluster(cluster string) {
 	eventsTotal.DeletePartialMatch(label)
 	connectsTotal.DeletePartialMatch(label)
 	malformedTotal.DeletePartialMatch(label)
+	differencesTotal.DeletePartialMatch(label)
 	publishDuration.DeletePartialMatch(label)
 }
 
@@ -67,6 +73,7 @@ var (
 	tasksDesc      = gaugeDesc("tasks", "Number of tasks known, running or not.", "cluster")
 	agentsDesc     = gaugeDesc("agents", "Number of agents known.", "cluster")
 	frameworksDesc = gaugeDesc("frameworks", "Number of frameworks known.", "cluster")
+	heldDesc       = gaugeDesc("held_tasks", "Number of tasks kept from before a failover, until their agents have re-registered.", "cluster")
 	syncedDesc     = gaugeDesc("synced", "1 while connected to the leading master with a complete state, else 0.", "cluster")
 	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke.", "cluster")
 	leaderDesc     = gaugeDesc("leader_info", "1 for the leading master as last known.", "cluster", "master")
@@ -109,7 +116,7 @@ func (r *registry) remove(i *instance) {
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc} {
+	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, heldDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc} {
 		ch <- d
 	}
 }
@@ -142,6 +149,7 @@ func collectWatcher(ch chan<- prometheus.Metric, w *watcher) {
 	gauge(tasksDesc, float64(s.counts.Tasks))
 	gauge(agentsDesc, float64(s.counts.Agents))
 	gauge(frameworksDesc, float64(s.counts.Frameworks))
+	gauge(heldDesc, float64(s.counts.Held))
 	synced := 0.0
 	if s.synced {
 		synced = 1

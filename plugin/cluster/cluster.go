@@ -5,6 +5,7 @@ package cluster
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
@@ -68,6 +69,7 @@ type Counts struct {
 	Agents     int // registered
 	Frameworks int
 	Recovered  int // agents that the master lists as recovered and that have not re-registered
+	Held       int // tasks kept from before the present master's first state
 }
 
 // key identifies a task: its id is unique within its framework only.
@@ -105,7 +107,12 @@ type Cluster struct {
 	tasks      map[key]*taskNode
 	agents     map[string]*owner[Agent]
 	frameworks map[string]*owner[Framework]
-	recovered  map[string]bool
+	recovered  map[string]bool      // agents listed as recovered, of which nothing is known
+	held       map[string]time.Time // see hold.go
+	heldTasks  int
+	seq        uint64            // counts events
+	begun      uint64            // seq of the last whole state
+	touched    map[string]uint64 // agents: seq of the last event that named them, since the last Compare
 	masters    Change[*Masters]
 	epoch      uint32
 	counts     Counts
@@ -126,22 +133,30 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 		agents:     make(map[string]*owner[Agent]),
 		frameworks: make(map[string]*owner[Framework]),
 		recovered:  make(map[string]bool),
+		held:       make(map[string]time.Time),
+		touched:    make(map[string]uint64),
 	}
 }
 
 // Counts returns the sizes of the cluster.
 func (c *Cluster) Counts() Counts {
 	n := c.counts
-	n.Tasks, n.Recovered = len(c.tasks), len(c.recovered)
+	n.Tasks, n.Held, n.Recovered = len(c.tasks), c.heldTasks, len(c.recovered)
+	for id := range c.held {
+		if c.agents[id].epoch != c.epoch {
+			n.Recovered++
+		}
+	}
 	return n
 }
 
-// Complete reports whether all that runs is known: no agent is recovered that
-// has not re-registered with its tasks.
+// Complete reports whether all that runs is known: no agent is listed as
+// recovered of which nothing is known.
 func (c *Cluster) Complete() bool { return len(c.recovered) == 0 }
 
 // Apply takes in an event.
 func (c *Cluster) Apply(ev mesos.Event) {
+	c.seq++
 	switch ev := ev.(type) {
 	case mesos.Subscribed:
 		c.replace(ev.State)
@@ -149,18 +164,19 @@ func (c *Cluster) Apply(ev mesos.Event) {
 		c.addTask(ev.Task)
 	case mesos.TaskUpdated:
 		if n := c.tasks[key{ev.FrameworkID, ev.TaskID}]; n != nil {
-			if ev.State.AgentGone() {
-				c.setAgent(n.agent, nil)
-			}
+			agent := n.agent.id
 			c.setTask(n, n.task.With(ev))
+			if ev.State.AgentGone() {
+				c.touched[agent] = c.seq
+				c.dropAgent(agent)
+			}
 		}
 	case mesos.AgentAdded:
+		c.touched[ev.Agent.ID] = c.seq
 		c.addAgent(ev.Agent)
 	case mesos.AgentRemoved:
-		delete(c.recovered, ev.AgentID)
-		if a := c.agents[ev.AgentID]; a != nil {
-			c.setAgent(a, nil)
-		}
+		c.touched[ev.AgentID] = c.seq
+		c.dropAgent(ev.AgentID)
 	case mesos.FrameworkAdded:
 		c.addFramework(ev.Framework)
 	case mesos.FrameworkUpdated:
@@ -172,50 +188,17 @@ func (c *Cluster) Apply(ev mesos.Event) {
 	}
 }
 
-// replace makes s the whole cluster: what it does not name is gone.
-func (c *Cluster) replace(s *mesos.State) {
-	c.epoch++
-	for _, f := range s.Frameworks {
-		c.addFramework(f).epoch = c.epoch
-	}
-	for _, a := range s.Agents {
-		c.addAgent(a).epoch = c.epoch
-	}
-	for _, t := range s.Tasks {
-		c.addTask(t).epoch = c.epoch
-	}
-	for _, n := range c.tasks {
-		if n.epoch != c.epoch {
-			c.removeTask(n)
-		}
-	}
-	for _, f := range c.frameworks {
-		if f.epoch != c.epoch {
-			c.setFramework(f, nil)
-		}
-	}
-	for _, a := range c.agents {
-		if a.epoch != c.epoch {
-			c.setAgent(a, nil)
-		}
-	}
-	clear(c.recovered)
-	for _, a := range s.RecoveredAgents {
-		if known := c.agents[a.ID]; known == nil || known.now == nil {
-			c.recovered[a.ID] = true
-		}
-	}
-}
-
 func (c *Cluster) addTask(t *mesos.Task) *taskNode {
 	k := key{t.FrameworkID, t.ID}
 	n := c.tasks[k]
 	if n == nil {
-		n = &taskNode{epoch: c.epoch}
+		n = &taskNode{}
 		c.tasks[k] = n
 	} else {
 		t = t.Keep(n.task)
+		c.unhold(n)
 	}
+	n.epoch = c.epoch
 	if n.task == nil || n.task.AgentID != t.AgentID {
 		c.leave(n)
 		n.agent = c.agent(t.AgentID)
@@ -238,6 +221,7 @@ func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
 // removeTask forgets a task. It stays on the list of what changed.
 func (c *Cluster) removeTask(n *taskNode) {
 	delete(c.tasks, key{n.task.FrameworkID, n.task.ID})
+	c.unhold(n)
 	c.touch(n)
 	c.leave(n)
 	n.task = nil
@@ -274,17 +258,37 @@ func (c *Cluster) framework(id string) *owner[Framework] {
 
 func (c *Cluster) addAgent(a *mesos.Agent) *owner[Agent] {
 	delete(c.recovered, a.ID)
+	c.registered(a.ID)
 	o := c.agent(a.ID)
 	o.epoch = c.epoch
-	c.setAgent(o, &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)})
+	c.setAgent(o, c.located(a))
 	return o
+}
+
+// dropAgent takes an agent for gone. Its tasks are parked; held ones go.
+func (c *Cluster) dropAgent(id string) {
+	delete(c.recovered, id)
+	c.release(id)
+	if a := c.agents[id]; a != nil {
+		c.setAgent(a, nil)
+	}
+}
+
+// located returns a with its addresses.
+func (c *Cluster) located(a *mesos.Agent) *Agent {
+	return &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)}
 }
 
 func (c *Cluster) addFramework(f *mesos.Framework) *owner[Framework] {
 	o := c.framework(f.ID)
 	o.epoch = c.epoch
-	c.setFramework(o, &Framework{Framework: f, Addrs: c.addrs(mesos.ParseAddr(f.Hostname), f.Hostname)})
+	c.setFramework(o, c.scheduled(f))
 	return o
+}
+
+// scheduled returns f with its scheduler's addresses.
+func (c *Cluster) scheduled(f *mesos.Framework) *Framework {
+	return &Framework{Framework: f, Addrs: c.addrs(mesos.ParseAddr(f.Hostname), f.Hostname)}
 }
 
 // addrs returns addr, or else what host resolves to.
@@ -382,12 +386,12 @@ func (c *Cluster) touchAll(tasks []*taskNode) {
 func (c *Cluster) HostChanged(host string) {
 	for _, o := range c.agents {
 		if o.now != nil && o.now.Hostname == host {
-			c.addAgent(o.now.Agent)
+			c.setAgent(o, c.located(o.now.Agent))
 		}
 	}
 	for _, o := range c.frameworks {
 		if o.now != nil && o.now.Hostname == host {
-			c.addFramework(o.now.Framework)
+			c.setFramework(o, c.scheduled(o.now.Framework))
 		}
 	}
 }

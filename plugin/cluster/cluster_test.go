@@ -146,15 +146,17 @@ func TestOrders(t *testing.T) {
 // TestNothingIsLeft removes all, in each way, and looks for what is left.
 func TestNothingIsLeft(t *testing.T) {
 	for name, events := range map[string][]mesos.Event{
-		"one by one":  {updated("a", 4), updated("b", 2), mesos.AgentRemoved{AgentID: "s"}, mesos.FrameworkRemoved{FrameworkID: "f"}},
-		"owners gone": {mesos.AgentRemoved{AgentID: "s"}, mesos.FrameworkRemoved{FrameworkID: "f"}, updated("a", 4), updated("b", 5)},
-		"empty state": {mesos.Subscribed{State: &mesos.State{}}},
+		"one by one":      {updated("a", 4), updated("b", 2), mesos.AgentRemoved{AgentID: "s"}, mesos.FrameworkRemoved{FrameworkID: "f"}},
+		"owners gone":     {mesos.AgentRemoved{AgentID: "s"}, mesos.FrameworkRemoved{FrameworkID: "f"}, updated("a", 4), updated("b", 5)},
+		"another cluster": {mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "other"}}}}},
 	} {
 		c := New(nil)
 		for _, ev := range append([]mesos.Event{agent, framework, added("a", 1), added("b", 1)}, events...) {
 			c.Apply(ev)
 		}
-		if len(c.tasks)+len(c.agents)+len(c.frameworks) != 0 || c.Counts() != (Counts{}) {
+		n := c.Counts()
+		n.Recovered = 0
+		if len(c.tasks)+len(c.agents)+len(c.frameworks)+len(c.held) != 0 || n != (Counts{}) {
 			t.Errorf("%s: %d tasks, %d agents, %d frameworks, %+v", name, len(c.tasks), len(c.agents), len(c.frameworks), c.Counts())
 		}
 	}

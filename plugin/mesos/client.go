@@ -29,10 +29,12 @@ const (
 // The types of a v1 Call, and the fields of a Response, that are used here.
 const (
 	callGetState  = 9
+	callGetAgents = 10
 	callGetMaster = 17
 	callSubscribe = 18
 
 	responseGetState  = 9
+	responseGetAgents = 10
 	responseGetMaster = 16
 )
 
@@ -153,6 +155,20 @@ func (c *Client) State(ctx context.Context, u *url.URL) (*State, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("get state: %w", err)
+	}
+	return s, nil
+}
+
+// Agents asks the master at u for its agents, registered and recovered
+// (GET_AGENTS); the state has nothing else.
+func (c *Client) Agents(ctx context.Context, u *url.URL) (*State, error) {
+	s := new(State)
+	d := newDecoder()
+	err := c.get(ctx, u, callGetAgents, func(w *wire) error {
+		return response(w, responseGetAgents, func() (bool, error) { return d.agents(w, s) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get agents: %w", err)
 	}
 	return s, nil
 }

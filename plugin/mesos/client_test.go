@@ -59,6 +59,10 @@ func TestSubscribe(t *testing.T) {
 			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 {
 				t.Errorf("state is %+v, %v", state, err)
 			}
+			agents, err := c.Agents(t.Context(), parseURL(t, at))
+			if err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2 {
+				t.Errorf("agents are %+v, %v", agents, err)
+			}
 		})
 	}
 }

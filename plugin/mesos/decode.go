@@ -148,10 +148,15 @@ func (d *decoder) state(w *wire, s *State) (bool, error) {
 		case 3:
 			return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateFramework(s, num, b) })
 		case 4:
-			return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateAgent(s, num, b) })
+			return d.agents(w, s)
 		}
 		return false, nil
 	})
+}
+
+// agents decodes a GetAgents into s.
+func (d *decoder) agents(w *wire, s *State) (bool, error) {
+	return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateAgent(s, num, b) })
 }
 
 // each reads the repeated messages of GetTasks, GetFrameworks or GetAgents; add

@@ -515,6 +515,9 @@ type Server struct {
 	srv  *httptest.Server
 }
 
+// Drop breaks all connections, as a crash does.
+func (s *Server) Drop() { s.srv.CloseClientConnections() }
+
 // Close breaks all connections and stops serving.
 func (s *Server) Close() {
 	s.srv.CloseClientConnections()

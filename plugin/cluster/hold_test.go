@@ -1,0 +1,143 @@
+package cluster
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+)
+
+// recoveredState is a new leader's first state: it lists the fixture's agent.
+var recoveredState = mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}}
+
+// TestHold fails a cluster over that runs the tasks a and b, and looks at what
+// is published after each step.
+func TestHold(t *testing.T) {
+	const both = "a of marathon on 10.0.0.1; b of marathon on 10.0.0.1"
+	const a = "a of marathon on 10.0.0.1"
+	type step struct {
+		event mesos.Event
+		after time.Duration // let pass first
+		want  string
+	}
+	back := mesos.AgentAdded{Agent: agent.Agent}
+	for name, steps := range map[string][]step{
+		"tasks, then the agent": {
+			{recoveredState, 0, both}, {added("a", 1), time.Minute, both}, {added("b", 1), 0, both}, {back, 0, both}, {framework, 0, both}, {nil, time.Minute, both},
+		},
+		"the agent, then tasks": {
+			{recoveredState, 0, both}, {back, time.Hour, both}, {added("a", 1), 9 * time.Second, both}, {framework, 0, both}, {nil, time.Second, a},
+		},
+		"a task ends meanwhile": {{recoveredState, 0, both}, {updated("b", 4), time.Second, a}, {back, 0, a}, {framework, 0, a}, {nil, HoldTime, ""}},
+		"the agent is removed":  {{recoveredState, 0, both}, {mesos.AgentRemoved{AgentID: "s"}, time.Minute, ""}},
+		"denied outright":       {{subscribed(task("a", 1)), 0, a}},
+		"the agent is another":  {{mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "other"}}}}, 0, ""}},
+		"two failovers": {
+			{recoveredState, 0, both}, {back, 0, both}, {recoveredState, 5 * time.Second, both}, {nil, time.Minute, both},
+			{subscribed(task("a", 1)), 0, a},
+		},
+		"a state of nothing, that fills": {
+			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {added("a", 1), 4 * time.Second, both}, {back, 4 * time.Second, both},
+			{framework, 0, both}, {added("b", 1), 9 * time.Second, both}, {nil, time.Minute, both},
+		},
+		"a state of nothing, that stays": {{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {nil, 9 * time.Second, both}, {nil, time.Second, ""}},
+		"no framework returns": {
+			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), 0, both}, {nil, HoldTime, a},
+		},
+		"the framework is renamed": {
+			{recoveredState, 0, both}, {mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f", Name: "new"}}, 0, "a of new on 10.0.0.1; b of new on 10.0.0.1"},
+		},
+		"the framework is removed": {{recoveredState, 0, both}, {mesos.FrameworkRemoved{FrameworkID: "f"}, 0, ""}},
+		"the agent is unreachable": {{recoveredState, 0, both}, {updated("a", 10), 0, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(nil)
+				c.Apply(subscribed(task("a", 1), task("b", 1)))
+				v := view{}
+				v.follow(t, c.Take())
+				for i, s := range steps {
+					time.Sleep(s.after)
+					c.Expire()
+					if s.event != nil {
+						c.Apply(s.event)
+					}
+					v.follow(t, c.Take())
+					if v.String() != s.want {
+						t.Fatalf("step %d: %q, want %q", i, v, s.want)
+					}
+					if !c.Complete() && name != "the agent is another" {
+						t.Errorf("step %d: not complete", i)
+					}
+					if held := c.Counts().Held; held < 0 || held > 2 {
+						t.Errorf("step %d: %d tasks are held", i, held)
+					}
+				}
+				time.Sleep(time.Hour)
+				c.Expire()
+				if at := c.Deadline(); !at.IsZero() {
+					t.Errorf("a deadline of %v is left", at)
+				}
+			})
+		})
+	}
+}
+
+// TestCompare compares the cluster with what GET_AGENTS answers.
+func TestCompare(t *testing.T) {
+	other := &mesos.Agent{ID: "other"}
+	const a = "a of marathon on 10.0.0.1"
+	for name, tc := range map[string]struct {
+		before      []mesos.Event
+		late        []mesos.Event // after the request
+		answer      *mesos.State
+		want        string
+		differences int
+	}{
+		"nothing new":                 {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
+		"gone":                        {nil, nil, &mesos.State{}, "", 1},
+		"new":                         {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent, other}}, a, 1},
+		"added after the request":     {nil, []mesos.Event{mesos.AgentAdded{Agent: other}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
+		"removed after the request":   {nil, []mesos.Event{mesos.AgentRemoved{AgentID: "s"}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, "", 0},
+		"from before the state":       {nil, []mesos.Event{subscribed(task("a", 1))}, &mesos.State{}, a, 0},
+		"held, still recovered":       {[]mesos.Event{recoveredState}, nil, &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, a, 0},
+		"held, and given up":          {[]mesos.Event{recoveredState}, nil, &mesos.State{}, "", 0},
+		"held, back unseen":           {[]mesos.Event{recoveredState}, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 1},
+		"held for a state of nothing": {[]mesos.Event{mesos.Subscribed{State: &mesos.State{}}}, nil, &mesos.State{}, a, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := New(nil)
+			v := view{}
+			c.Apply(subscribed(task("a", 1)))
+			for _, ev := range tc.before {
+				c.Apply(ev)
+			}
+			mark := c.Mark()
+			for _, ev := range tc.late {
+				c.Apply(ev)
+			}
+			n := c.Compare(tc.answer, mark)
+			v.follow(t, c.Take())
+			if v.String() != tc.want || n != tc.differences {
+				t.Errorf("%q with %d differences, want %q with %d", v, n, tc.want, tc.differences)
+			}
+		})
+	}
+}
+
+func TestCompareCompletes(t *testing.T) {
+	c := New(nil)
+	c.Apply(recoveredState) // nothing is known of s
+	if c.Complete() {
+		t.Error("complete with an unknown agent")
+	}
+	c.Compare(&mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, c.Mark())
+	if c.Complete() {
+		t.Error("complete with an agent that is still recovered")
+	}
+	c.Compare(&mesos.State{}, c.Mark())
+	if !c.Complete() {
+		t.Error("not complete once the agent is given up")
+	}
+}
