@@ -188,7 +188,7 @@ func (c *Cluster) Apply(ev mesos.Event) {
 	}
 }
 
-func (c *Cluster) addTask(t *mesos.Task) *taskNode {
+func (c *Cluster) addTask(t *mesos.Task) {
 	k := key{t.FrameworkID, t.ID}
 	n := c.tasks[k]
 	if n == nil {
@@ -207,7 +207,6 @@ func (c *Cluster) addTask(t *mesos.Task) *taskNode {
 		n.framework.join(n)
 	}
 	c.setTask(n, t)
-	return n
 }
 
 func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
@@ -256,13 +255,12 @@ func (c *Cluster) framework(id string) *owner[Framework] {
 	return f
 }
 
-func (c *Cluster) addAgent(a *mesos.Agent) *owner[Agent] {
+func (c *Cluster) addAgent(a *mesos.Agent) {
 	delete(c.recovered, a.ID)
 	c.registered(a.ID)
 	o := c.agent(a.ID)
 	o.epoch = c.epoch
 	c.setAgent(o, c.located(a))
-	return o
 }
 
 // dropAgent takes an agent for gone. Its tasks are parked; held ones go.
@@ -279,11 +277,10 @@ func (c *Cluster) located(a *mesos.Agent) *Agent {
 	return &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)}
 }
 
-func (c *Cluster) addFramework(f *mesos.Framework) *owner[Framework] {
+func (c *Cluster) addFramework(f *mesos.Framework) {
 	o := c.framework(f.ID)
 	o.epoch = c.epoch
 	c.setFramework(o, c.scheduled(f))
-	return o
 }
 
 // scheduled returns f with its scheduler's addresses.
