@@ -93,6 +93,18 @@ func init() { prometheus.MustRegister(&running) }
 type registry struct {
 	mu        sync.Mutex
 	instances map[*instance]bool
+	last      *startGroup // that was started
+}
+
+// lastGroup returns the group that was started last, after setting it to g
+// unless that is nil.
+func (r *registry) lastGroup(g *startGroup) *startGroup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g != nil {
+		r.last = g
+	}
+	return r.last
 }
 
 func (r *registry) add(i *instance) {

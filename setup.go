@@ -490,8 +490,10 @@ func (i *instance) stop() {
 // startGroup starts the stanzas of a Corefile, and then waits for all of them
 // together.
 type startGroup struct {
-	starts   []func() *instance
-	timeouts []time.Duration
+	starts    []func() *instance
+	timeouts  []time.Duration
+	instances []*instance
+	before    *startGroup // the last group started before a reload
 }
 
 type startGroupKey struct{}
@@ -504,7 +506,26 @@ func startGroupOf(c *caddy.Controller) *startGroup {
 	g := &startGroup{}
 	c.Set(startGroupKey{}, g)
 	c.OnStartup(g.run)
+	// A start that fails after ours, with a port in use for example, calls none of
+	// the new callbacks: the old group stops what was started in its stead.
+	c.OnRestart(func() error {
+		g.before = running.lastGroup(nil)
+		return nil
+	})
+	c.OnRestartFailed(func() error {
+		if failed := running.lastGroup(nil); failed != g.before {
+			failed.stop()
+			running.lastGroup(g.before)
+		}
+		return nil
+	})
 	return g
+}
+
+func (g *startGroup) stop() {
+	for _, i := range g.instances {
+		i.stop()
+	}
 }
 
 func (g *startGroup) add(start func() *instance, timeout time.Duration) {
@@ -514,11 +535,11 @@ func (g *startGroup) add(start func() *instance, timeout time.Duration) {
 
 func (g *startGroup) run() error {
 	began := time.Now()
-	instances := make([]*instance, len(g.starts))
-	for k, start := range g.starts {
-		instances[k] = start()
+	for _, start := range g.starts {
+		g.instances = append(g.instances, start())
 	}
-	for k, i := range instances {
+	running.lastGroup(g)
+	for k, i := range g.instances {
 		timer := time.NewTimer(g.timeouts[k] - time.Since(began))
 		select {
 		case <-i.watcher.ready:

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
 
 	"github.com/coredns/caddy"
+	"github.com/miekg/dns"
 )
 
 func parseStanza(stanza string) (*options, error) {
@@ -169,4 +171,55 @@ func TestStartupWaitsTogether(t *testing.T) {
 		t.Errorf("start took %v", took)
 	}
 	s.stop()
+}
+
+// TestReload reloads a Corefile: once to another zone, and once to one that
+// cannot start because of a port in use.
+func TestReload(t *testing.T) {
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	stanza := fmt.Sprintf("bind 127.0.0.1\n%s ZONE {\n master %s\n}", pluginName, master.URL)
+	corefile := func(zone, more string) caddy.Input {
+		return caddy.CaddyfileInput{Filepath: "Corefile", ServerTypeName: "dns",
+			Contents: []byte(".:0 {\n" + strings.Replace(stanza, "ZONE", zone, 1) + "\n}\n" + more)}
+	}
+	s := startServer(t, strings.Replace(strings.TrimPrefix(stanza, "bind 127.0.0.1\n"), "ZONE", "mesos", 1))
+	expect := func(zone string) {
+		t.Helper()
+		s.addr = s.instance.Servers()[0].LocalAddr().String()
+		if got := answers(s.ask("v6.marathon."+zone+".", dns.TypeAAAA)); got != "fd00:192:168::10" {
+			t.Errorf("answered %q", got)
+		}
+		if len(running.instances) != 1 {
+			t.Errorf("%d stanzas run", len(running.instances))
+		}
+		eventually(t, func() string {
+			if n := m.Subscribers(); n != 1 {
+				return fmt.Sprintf("%d subscriptions", n)
+			}
+			return ""
+		})
+	}
+	expect("mesos")
+	next, err := s.instance.Restart(corefile("example", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.instance = next
+	expect("example")
+	if _, err := s.instance.Restart(corefile("other", fmt.Sprintf("other.:%d {\n bind 127.0.0.1\n errors\n}\n", taken.Addr().(*net.TCPAddr).Port))); err == nil {
+		t.Fatal("started on a port in use")
+	}
+	expect("example")
+	if _, err := s.instance.Restart(corefile("a..b", "")); err == nil {
+		t.Fatal("started with a bad zone")
+	}
+	expect("example")
 }
