@@ -2,17 +2,20 @@ package zone
 
 import "hash/maphash"
 
-// A table is an immutable hash table of nodes with a fixed geometry: 256 pages
-// of 256 buckets. A change copies the page and the bucket it touches, which
+// A table is an immutable hash table of nodes with a fixed geometry: 1024 pages
+// of 64 buckets. A change copies the page and the bucket it touches, which
 // costs the same at a thousand names and at a million; a bucket has 15 names
 // at a million.
-type table [fan]*page
+type table [1 << pageBits]*page
 
-const fan = 256
+const (
+	pageBits   = 10
+	bucketBits = 6
+)
 
 type page struct {
 	tx      uint32 // the transaction that made it, and may change it
-	buckets [fan][]entry
+	buckets [1 << bucketBits][]entry
 }
 
 // entry holds a part of the hash beside the node, so that a search looks into
@@ -35,8 +38,8 @@ func (n *node) children() uint32 { return n.below >> 1 }
 
 func (n *node) counted() bool { return n.below&1 != 0 }
 
-func split(h uint64) (pageIndex, bucketIndex uint8, tag uint32) {
-	return uint8(h >> 56), uint8(h >> 48), uint32(h)
+func split(h uint64) (pageIndex, bucketIndex, tag uint32) {
+	return uint32(h >> (64 - pageBits)), uint32(h>>32) & (1<<bucketBits - 1), uint32(h)
 }
 
 // find returns the node of owner, or nil.
