@@ -669,8 +669,8 @@ func (n *naming) add(sch scheme, owner string, r zone.Record) {
 
 // pointers writes the PTR records of the task's addresses.
 func (n *naming) pointers(zoneName string) {
-	target := n.name + "." + n.framework + "." + zoneName
-	if len(target) > maxNameText {
+	target := zone.Join(n.name+"."+n.framework, zoneName)
+	if !zone.FitsName(len(target)) {
 		n.out.skipped[reverse][longName]++
 		return
 	}
@@ -680,7 +680,3 @@ func (n *naming) pointers(zoneName string) {
 		}
 	}
 }
-
-// maxNameText is the length of a fully qualified name of 255 octets in
-// presentation form: the dots stand for the length octets but the first.
-const maxNameText = 254

@@ -370,11 +370,9 @@ func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
 			switch {
 			case ns != "":
 			case scheme(sch) == reverse:
-				ns = "ns1." + o.zones[mesosDNS][0]
-			case origin == ".":
-				ns = "ns1."
+				ns = zone.Join("ns1", o.zones[mesosDNS][0])
 			default:
-				ns = "ns1." + origin
+				ns = zone.Join("ns1", origin)
 			}
 			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs})
 			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {

@@ -77,20 +77,30 @@ func (z *Zone) Relative(name string) (string, bool) {
 
 // Fits reports whether the name of owner in this zone has at most 255 octets.
 func (z *Zone) Fits(owner string) bool {
-	// Presentation without escapes: a dot or the length octet for each label, and
-	// the root's.
-	return len(owner)+1+len(z.Origin)+1 <= maxName
+	n := len(owner) + 1 + len(z.Origin)
+	if z.Origin == "." {
+		n--
+	}
+	return FitsName(n)
 }
 
+// FitsName reports whether a fully qualified name of n characters, without
+// escapes, has at most 255 octets: its dots stand for the octets of length but
+// the first.
+func FitsName(n int) bool { return n+1 <= maxName }
+
 // absolute returns the full name of owner.
-func (z *Zone) absolute(owner string) string {
+func (z *Zone) absolute(owner string) string { return Join(owner, z.Origin) }
+
+// Join returns the full name of owner below origin, which is fully qualified.
+func Join(owner, origin string) string {
 	switch {
 	case owner == "":
-		return z.Origin
-	case z.Origin == ".":
+		return origin
+	case origin == ".":
 		return owner + "."
 	}
-	return owner + "." + z.Origin
+	return owner + "." + origin
 }
 
 // Generation is a zone as it was published once. It never changes.

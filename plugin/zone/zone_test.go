@@ -23,7 +23,7 @@ var (
 )
 
 func newZone(origin string) *Zone {
-	return New(Config{Origin: origin, TTL: 5, NS: "ns1." + origin, Addrs: []netip.Addr{addr("127.0.0.1")}})
+	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}})
 }
 
 // text is the zone as sorted lines, without its SOA.
@@ -229,6 +229,33 @@ func TestNamesThatDoNotFit(t *testing.T) {
 				t.Errorf("%s: %v", rr, err)
 			}
 		}
+	}
+}
+
+// TestRoot keeps the root zone.
+func TestRoot(t *testing.T) {
+	z := newZone(".")
+	long := strings.Repeat("a.", 124) + "bbbbb" // and a dot: 254 characters
+	tx := z.Begin()
+	if !tx.Add(long, Address(addr("192.0.2.1"))) || tx.Add(long+"b", Address(addr("192.0.2.1"))) {
+		t.Error("the limit is not 255 octets")
+	}
+	tx.Add("x", Service("y", 80))
+	tx.Publish(now, Status{Complete: true})
+	for _, name := range []string{".", "x.", long + "."} {
+		if _, ok := z.Relative(name); !ok {
+			t.Errorf("%s is not in the root zone", name)
+		}
+	}
+	for rrs := range z.Current().All() {
+		for _, rr := range rrs {
+			if _, ok := dns.IsDomainName(rr.Header().Name); !ok || strings.Contains(rr.String(), "..") {
+				t.Errorf("odd name in %s", rr)
+			}
+		}
+	}
+	if r := z.Current().Lookup("x", "x.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 y." {
+		t.Errorf("answer %s", data(r.Answer))
 	}
 }
 
