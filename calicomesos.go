@@ -56,7 +56,7 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 	state := request.Request{W: w, Req: r}
 	qname := state.Name()
 	z, owner := c.match(qname)
-	if z == nil {
+	if z == nil || r.Opcode != dns.OpcodeQuery {
 		return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
 	}
 	qtype := state.QType()
@@ -68,7 +68,7 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 		return c.notReady(w, r)
 	}
 	res := gen.Lookup(owner, state.QName(), qtype, rand.Uint32())
-	if len(res.Answer) == 0 && owner != "" {
+	if len(res.Answer) == 0 {
 		if !gen.Complete() {
 			return c.notReady(w, r)
 		}

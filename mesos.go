@@ -203,8 +203,8 @@ type session struct {
 }
 
 // stream follows one event stream to its end.
-func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (w *watcher) stream(watching context.Context, u *url.URL) (session, error) {
+	ctx, cancel := context.WithCancelCause(watching)
 	defer cancel(nil)
 	watchdog := newWatchdog(firstSilence, func() { cancel(errSilent) })
 	defer watchdog.stop()
@@ -228,8 +228,8 @@ func (w *watcher) stream(ctx context.Context, u *url.URL) (session, error) {
 			if !result.subscribed {
 				countConnect(w.name, err)
 			}
-			result.settled = result.subscribed && time.Since(start) >= watchdog.limit
-			w.tell(ctx, message{lost: true})
+			result.settled = result.subscribed && time.Since(start) >= max(watchdog.limit, missedHeartbeats*minHeartbeat)
+			w.tell(watching, message{lost: true}) // ctx may have been cancelled
 			return result, fmt.Errorf("stream of %s: %w", s.Leader.Host, cause(ctx, err))
 		}
 		m := message{event: ev}

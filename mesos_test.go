@@ -285,6 +285,22 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
+// TestBackOffWithoutHeartbeat lets streams end at once that announce no interval.
+func TestBackOffWithoutHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{}}))
+		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			_, _ = w.Write(record)
+		}}
+		inMemory(t, a)
+		pass(10 * time.Minute)
+		if n := len(a.times); n > 140 {
+			t.Errorf("%d subscriptions in ten minutes", n)
+		}
+	})
+}
+
 // TestBackOffStartsOver lets streams end before and after they have settled.
 func TestBackOffStartsOver(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -319,6 +335,35 @@ func TestBackOffStartsOver(t *testing.T) {
 					t.Errorf("the next attempt came %v after the end, want %v to %v", gap, tc.most/2, tc.most)
 				}
 			})
+		})
+	}
+}
+
+// TestLostStream lets the watchdog end a stream: it must be known as lost.
+func TestLostStream(t *testing.T) {
+	for range 10 { // what ends a stream may also end the telling of it
+		synctest.Test(t, func(t *testing.T) {
+			record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{Heartbeat: 15}}))
+			a := &attempts{}
+			a.answer = func(w http.ResponseWriter, r *http.Request) {
+				if len(a.times) > 1 {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return
+				}
+				w.Header().Set("Content-Type", "application/x-protobuf")
+				_, _ = w.Write(record)
+				_ = http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}
+			w := inMemory(t, a)
+			pass(10 * time.Second)
+			if !w.stats.Load().synced {
+				t.Fatal("not synced")
+			}
+			pass(time.Minute)
+			if w.stats.Load().synced {
+				t.Fatal("synced with a stream that has ended")
+			}
 		})
 	}
 }

@@ -197,15 +197,28 @@ func parseZones(o *options, args []string) error {
 // parseZone returns the origins that arg stands for, several if it is a CIDR
 // that does not end at a label, and whether they are reverse zones.
 func parseZone(arg string) (origins []string, isReverse bool, err error) {
-	if _, _, err := net.ParseCIDR(arg); err == nil {
-		return plugin.Host(arg).NormalizeExact(), true, nil
+	if prefix, err := netip.ParsePrefix(arg); err == nil {
+		if origins = plugin.Host(arg).NormalizeExact(); len(origins) == 0 || prefix.Addr().Is4In6() {
+			return nil, false, fmt.Errorf("zone %q stands for no reverse zone", arg)
+		}
+		return origins, true, nil
 	}
 	origin := plugin.Name(arg).Normalize()
-	if _, ok := dns.IsDomainName(origin); !ok || arg == "" || strings.ContainsAny(arg, ":/\\\" ") {
+	if !isZoneName(origin) || mesos.ParseAddr(arg).IsValid() {
 		return nil, false, fmt.Errorf("zone %q is no domain name and no CIDR", arg)
 	}
 	isReverse = dns.IsSubDomain("in-addr.arpa.", origin) || dns.IsSubDomain("ip6.arpa.", origin)
 	return []string{origin}, isReverse, nil
+}
+
+// isZoneName reports whether name is a domain name that a zone can have: of
+// letters, digits, dashes and underscores, and with room for names below it.
+func isZoneName(name string) bool {
+	_, ok := dns.IsDomainName(name)
+	illegal := strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+	})
+	return ok && !illegal && zone.FitsName(len("hostmaster.")+len(name))
 }
 
 func parseMasters(o *options, args []string) error {
@@ -278,6 +291,9 @@ func parseAllow(o *options, args []string) error {
 		if err != nil {
 			return fmt.Errorf("%q is no CIDR", arg)
 		}
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
 		o.rules.allow = append(o.rules.allow, prefix.Masked())
 	}
 	return nil
@@ -303,10 +319,10 @@ func parseVisibility(o *options, args []string) error {
 }
 
 func parseNS(o *options, args []string) error {
-	if _, ok := dns.IsDomainName(args[0]); !ok || strings.ContainsAny(args[0], ":/\\\" ") || mesos.ParseAddr(args[0]).IsValid() {
+	o.nsName = plugin.Name(args[0]).Normalize()
+	if !isZoneName(o.nsName) || o.nsName == "." || mesos.ParseAddr(args[0]).IsValid() {
 		return fmt.Errorf("%q is no domain name", args[0])
 	}
-	o.nsName = plugin.Name(args[0]).Normalize()
 	for _, arg := range args[1:] {
 		addr, err := netip.ParseAddr(arg)
 		if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {

@@ -20,15 +20,16 @@ type Result struct {
 // one that rotate names, modulo their number, and their addresses follow in
 // the same order.
 func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Result {
-	if owner == "" {
-		return g.apex(qtype)
-	}
 	n := g.table.find(g.zone.seed, owner)
-	r := Result{Exists: n.exists()}
+	r := Result{Exists: owner == "" || n.exists()}
 	if !r.Exists {
 		return r
 	}
 	switch qtype {
+	case dns.TypeSOA, dns.TypeNS:
+		if owner == "" {
+			r.Answer, r.Additional = g.apex(qtype)
+		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
 		r.Answer = g.appendRRs(nil, ofType(n.served(), qtype), qname)
 	case dns.TypeSRV:
@@ -40,22 +41,16 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 	return r
 }
 
-// apex answers for the zone's own name.
-func (g *Generation) apex(qtype uint16) Result {
-	r := Result{Exists: true}
-	switch qtype {
-	case dns.TypeSOA:
-		r.Answer = []dns.RR{g.SOA()}
-	case dns.TypeNS:
-		r.Answer = []dns.RR{g.NS()}
-		if owner, ok := g.zone.Relative(g.zone.NS); ok {
-			n := g.table.find(g.zone.seed, owner)
-			r.Additional = g.appendRRs(nil, n.addresses(), g.zone.NS)
-		}
-	case dns.TypeANY:
-		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(g.zone.Origin, dns.TypeHINFO), Cpu: "RFC8482"}}
+// apex answers for the records that only a zone's own name has.
+func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
+	if qtype == dns.TypeSOA {
+		return []dns.RR{g.SOA()}, nil
 	}
-	return r
+	if owner, ok := g.zone.Relative(g.zone.NS); ok {
+		n := g.table.find(g.zone.seed, owner)
+		additional = g.appendRRs(nil, n.addresses(), g.zone.NS)
+	}
+	return []dns.RR{g.NS()}, additional
 }
 
 // addresses returns the A and AAAA records of n, which may be nil.

@@ -81,6 +81,25 @@ func compareRR(a, b rr) int {
 	return cmp.Compare(a.data, b.data)
 }
 
+// largeSet is from how many records on a name's new records are sorted in
+// together, at the end of a transaction, and not one by one.
+const largeSet = 256
+
+// merge sorts n's records, and makes one of those that are equal.
+func (n *node) merge() {
+	slices.SortFunc(n.rrs, compareRR)
+	kept := n.rrs[:0]
+	for _, r := range n.rrs {
+		if last := len(kept) - 1; last >= 0 && compareRR(kept[last], r) == 0 {
+			kept[last].n += r.n
+		} else {
+			kept = append(kept, r)
+		}
+	}
+	clear(n.rrs[len(kept):])
+	n.rrs = kept
+}
+
 // add counts r in n, which belongs to the writer's transaction.
 func (n *node) add(r rr) {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)

@@ -12,6 +12,7 @@ type Tx struct {
 	next    *Generation
 	id      uint32
 	touched []touch
+	loose   map[*node]bool // names whose records are yet to be merged
 }
 
 // touch is a name that a transaction changed, and what it was before; nil for
@@ -28,7 +29,7 @@ func (z *Zone) Begin() *Tx {
 		table.disown()
 		z.txs = 1
 	}
-	return &Tx{zone: z, next: &next, id: z.txs}
+	return &Tx{zone: z, next: &next, id: z.txs, loose: make(map[*node]bool)}
 }
 
 // Add adds r to owner, a name relative to the origin. It reports whether the
@@ -37,7 +38,13 @@ func (tx *Tx) Add(owner string, r Record) bool {
 	if !tx.zone.fits(owner, r) {
 		return false
 	}
-	tx.own(owner).add(r.rr())
+	n := tx.own(owner)
+	if len(n.rrs) < largeSet {
+		n.add(r.rr())
+		return true
+	}
+	n.rrs = append(n.rrs, r.rr())
+	tx.loose[n] = true
 	return true
 }
 
@@ -46,8 +53,18 @@ func (tx *Tx) Remove(owner string, r Record) bool {
 	if !tx.zone.fits(owner, r) {
 		return false
 	}
-	tx.own(owner).drop(r.rr())
+	n := tx.own(owner)
+	tx.merge(n)
+	n.drop(r.rr())
 	return true
+}
+
+// merge brings the records of n into order, if they are not.
+func (tx *Tx) merge(n *node) {
+	if tx.loose[n] {
+		n.merge()
+		delete(tx.loose, n)
+	}
 }
 
 func (z *Zone) fits(owner string, r Record) bool {
@@ -97,6 +114,9 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 // nodes that hold nothing, and reports whether an answer changed.
 func (tx *Tx) settle() bool {
 	changed := false
+	for n := range tx.loose {
+		n.merge()
+	}
 	for _, t := range tx.touched {
 		before, now := t.before.served(), t.now.served()
 		tx.next.records += len(now) - len(before)

@@ -69,10 +69,17 @@ func (z *Zone) Relative(name string) (string, bool) {
 		return strings.TrimSuffix(name, "."), true
 	case cut == 0 && name == z.Origin:
 		return "", true
-	case cut > 0 && name[cut-1] == '.' && name[cut:] == z.Origin:
+	case cut > 0 && name[cut-1] == '.' && name[cut:] == z.Origin && !endsInEscape(name[:cut-1]):
 		return name[:cut-1], true
 	}
 	return "", false
+}
+
+// endsInEscape reports whether what follows s, part of a name in presentation
+// form, is escaped (RFC 1035, section 5.1): `foo\.mesos` is one label.
+func endsInEscape(s string) bool {
+	slashes := len(s) - len(strings.TrimRight(s, "\\"))
+	return slashes%2 == 1
 }
 
 // Fits reports whether the name of owner in this zone has at most 255 octets.

@@ -259,6 +259,69 @@ func TestRoot(t *testing.T) {
 	}
 }
 
+// TestRelative finds names in a zone, and not those that only look like it.
+func TestRelative(t *testing.T) {
+	z := newZone("mesos.")
+	for name, want := range map[string]string{
+		"mesos.": "", "a.mesos.": "a", "a.b.mesos.": "a.b", `a\\.mesos.`: `a\\`,
+		`a\.mesos.`: "-", "amesos.": "-", ".": "-", "mesos.example.": "-", "sos.": "-",
+	} {
+		owner, ok := z.Relative(name)
+		if ok != (want != "-") || ok && owner != want {
+			t.Errorf("%s: %q, %v", name, owner, ok)
+		}
+	}
+}
+
+// TestRecordsOfTheApex gives the zone's own name records, as a reverse zone of
+// one address has.
+func TestRecordsOfTheApex(t *testing.T) {
+	z := newZone("5.2.0.192.in-addr.arpa.")
+	tx := z.Begin()
+	tx.Add("", Pointer("a.mesos."))
+	tx.Publish(now, Status{Complete: true})
+	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "a.mesos." {
+		t.Errorf("answer %s", data(r.Answer))
+	}
+	tx = z.Begin()
+	tx.Remove("", Pointer("a.mesos."))
+	tx.Publish(now, Status{Complete: true})
+	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "" || !r.Exists {
+		t.Errorf("answer %s, exists %v", data(r.Answer), r.Exists)
+	}
+}
+
+// TestLargeSets adds and removes so many records that they are merged late.
+func TestLargeSets(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	kept, scratch := newZone("mesos."), newZone("mesos.")
+	added := make(map[Record]int)
+	for range 20 {
+		tx := kept.Begin()
+		for range 200 {
+			rec := Service(fmt.Sprintf("t%d", r.IntN(900)), 80)
+			if added[rec] > 0 && r.IntN(3) == 0 {
+				tx.Remove("x", rec)
+				added[rec]--
+			} else {
+				tx.Add("x", rec)
+				added[rec]++
+			}
+		}
+		tx.Publish(now, Status{Complete: true})
+	}
+	tx := scratch.Begin()
+	for rec, n := range added {
+		for range n {
+			tx.Add("x", rec)
+		}
+	}
+	tx.Publish(now, Status{Complete: true})
+	if got, want := text(kept.Current()), text(scratch.Current()); !slices.Equal(got, want) || len(got) < 2*largeSet {
+		t.Errorf("%d records, want %d", len(got), len(want))
+	}
+}
+
 // TestGenerations looks at an old generation after many changes.
 func TestGenerations(t *testing.T) {
 	z := newZone("mesos.")
