@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -145,6 +146,9 @@ func (w *watcher) tell(ctx context.Context, m message) {
 	}
 }
 
+// localAddress is what differs between the errors of two equal failures.
+var localAddress = regexp.MustCompile(`\S+->`)
+
 // follow keeps a stream open to whichever master leads.
 func (w *watcher) follow(ctx context.Context) {
 	select {
@@ -174,9 +178,11 @@ func (w *watcher) follow(ctx context.Context) {
 			}
 			errs = append(errs, err)
 		}
-		if err := errors.Join(errs...); err != nil && err.Error() != said {
-			said = err.Error()
-			log.Warningf("No master of %s can be watched: %v", w.name, err)
+		if err := errors.Join(errs...); err != nil {
+			if text := localAddress.ReplaceAllString(err.Error(), ""); text != said {
+				said = text
+				log.Warningf("No master of %s can be watched: %v", w.name, err)
+			}
 		}
 		back.wait(ctx)
 	}
@@ -235,11 +241,13 @@ func (w *watcher) stream(watching context.Context, u *url.URL) (session, error) 
 		m := message{event: ev}
 		if first, ok := ev.(mesos.Subscribed); ok {
 			watchdog.expect(first.Heartbeat)
-			countConnect(w.name, nil)
-			result.subscribed = true
 			m.leader = &who
 			w.greet(who, first.State)
-			comparing.Go(func() { w.compareAgents(ctx, s.Leader) })
+			if !result.subscribed {
+				result.subscribed = true
+				countConnect(w.name, nil)
+				comparing.Go(func() { w.compareAgents(ctx, s.Leader) })
+			}
 		}
 		w.count(ev)
 		if _, odd := ev.(mesos.Unknown); odd && !complained {

@@ -288,7 +288,7 @@ func TestBackOff(t *testing.T) {
 // TestBackOffWithoutHeartbeat lets streams end at once that announce no interval.
 func TestBackOffWithoutHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{}}))
+		record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}}}))
 		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/x-protobuf")
 			_, _ = w.Write(record)
@@ -312,7 +312,7 @@ func TestBackOffStartsOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				first := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{Heartbeat: 15}}))
+				first := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: 15}}))
 				beat := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9}))
 				a := &attempts{}
 				a.answer = func(w http.ResponseWriter, r *http.Request) {
@@ -343,7 +343,7 @@ func TestBackOffStartsOver(t *testing.T) {
 func TestLostStream(t *testing.T) {
 	for range 10 { // what ends a stream may also end the telling of it
 		synctest.Test(t, func(t *testing.T) {
-			record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{Heartbeat: 15}}))
+			record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: 15}}))
 			a := &attempts{}
 			a.answer = func(w http.ResponseWriter, r *http.Request) {
 				if len(a.times) > 1 {
@@ -384,7 +384,7 @@ func TestWatchdog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{Heartbeat: tc.heartbeat}}))
+				record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: tc.heartbeat}}))
 				if !tc.first {
 					record = record[:len(record)/2]
 				}

@@ -192,7 +192,7 @@ func lastLabel(name string) string { return name[strings.LastIndexByte(name, '.'
 // something else than a framework.
 func (r *rules) belongsToCluster(l string) bool {
 	switch l {
-	case "leader", "master", "slave":
+	case "leader", "master", "slave", "ns1":
 		return true
 	}
 	if n, ok := strings.CutPrefix(l, "master"); ok {

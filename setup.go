@@ -554,6 +554,9 @@ func (g *startGroup) run() error {
 	}
 	running.lastGroup(g)
 	for k, i := range g.instances {
+		if isClosed(i.watcher.ready) {
+			continue
+		}
 		timer := time.NewTimer(g.timeouts[k] - time.Since(began))
 		select {
 		case <-i.watcher.ready:

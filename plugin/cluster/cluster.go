@@ -109,6 +109,7 @@ type Cluster struct {
 	frameworks map[string]*owner[Framework]
 	recovered  map[string]bool      // agents listed as recovered, of which nothing is known
 	held       map[string]time.Time // see hold.go
+	deadline   time.Time            // no later than the first in held; zero if there is none
 	heldTasks  int
 	seq        uint64            // counts events
 	begun      uint64            // seq of the last whole state

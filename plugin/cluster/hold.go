@@ -24,6 +24,7 @@ func (c *Cluster) replace(s *mesos.State) {
 	c.epoch++
 	c.begun = c.seq
 	clear(c.held)
+	c.deadline = time.Time{}
 	clear(c.touched)
 	for _, f := range s.Frameworks {
 		c.addFramework(f)
@@ -69,7 +70,7 @@ func (c *Cluster) hold(s *mesos.State) {
 		case a == nil || a.now == nil:
 			c.recovered[r.ID] = true
 		case a.epoch != c.epoch:
-			c.held[r.ID] = time.Time{}
+			c.until(r.ID, time.Time{})
 		}
 	}
 	if len(s.Agents)+len(s.RecoveredAgents) > 0 {
@@ -77,7 +78,7 @@ func (c *Cluster) hold(s *mesos.State) {
 	}
 	for id, a := range c.agents {
 		if a.now != nil {
-			c.held[id] = time.Now().Add(HoldTime)
+			c.until(id, time.Now().Add(HoldTime))
 		}
 	}
 }
@@ -97,7 +98,7 @@ func (c *Cluster) unhold(n *taskNode) {
 // registered starts the time that a held agent has to announce its tasks.
 func (c *Cluster) registered(agent string) {
 	if c.isHeld(agent) {
-		c.held[agent] = time.Now().Add(HoldTime)
+		c.until(agent, time.Now().Add(HoldTime))
 	}
 }
 
@@ -124,22 +125,28 @@ func (c *Cluster) release(agent string) {
 }
 
 // Deadline returns when Expire has something to do; zero if there is nothing.
-func (c *Cluster) Deadline() time.Time {
-	var first time.Time
-	for _, at := range c.held {
-		if !at.IsZero() && (first.IsZero() || at.Before(first)) {
-			first = at
-		}
+func (c *Cluster) Deadline() time.Time { return c.deadline }
+
+// until sets how long an agent is held.
+func (c *Cluster) until(agent string, at time.Time) {
+	c.held[agent] = at
+	if !at.IsZero() && (c.deadline.IsZero() || at.Before(c.deadline)) {
+		c.deadline = at
 	}
-	return first
 }
 
 // Expire lets go what was held long enough.
 func (c *Cluster) Expire() {
 	now := time.Now()
+	if c.deadline.IsZero() || c.deadline.After(now) {
+		return
+	}
+	c.deadline = time.Time{}
 	for agent, at := range c.held {
 		if !at.IsZero() && !at.After(now) {
 			c.release(agent)
+		} else {
+			c.until(agent, at)
 		}
 	}
 }

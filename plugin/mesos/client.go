@@ -3,6 +3,7 @@ package mesos
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -50,7 +51,7 @@ type StatusError struct {
 func (e *StatusError) Error() string {
 	msg := fmt.Sprintf("%s: %d %s", e.URL, e.Code, http.StatusText(e.Code))
 	if e.Reason != "" {
-		msg += ": " + e.Reason
+		msg += fmt.Sprintf(": %q", e.Reason)
 	}
 	return msg
 }
@@ -150,9 +151,7 @@ func (s *Stream) Close() error { return s.body.Close() }
 func (c *Client) State(ctx context.Context, u *url.URL) (*State, error) {
 	s := new(State)
 	d := newDecoder()
-	err := c.get(ctx, u, callGetState, func(w *wire) error {
-		return response(w, responseGetState, func() (bool, error) { return d.state(w, s) })
-	})
+	_, err := c.get(ctx, u, callGetState, responseGetState, func(w *wire) (bool, error) { return d.state(w, s) })
 	if err != nil {
 		return nil, fmt.Errorf("get state: %w", err)
 	}
@@ -164,9 +163,10 @@ func (c *Client) State(ctx context.Context, u *url.URL) (*State, error) {
 func (c *Client) Agents(ctx context.Context, u *url.URL) (*State, error) {
 	s := new(State)
 	d := newDecoder()
-	err := c.get(ctx, u, callGetAgents, func(w *wire) error {
-		return response(w, responseGetAgents, func() (bool, error) { return d.agents(w, s) })
-	})
+	answerer, err := c.get(ctx, u, callGetAgents, responseGetAgents, func(w *wire) (bool, error) { return d.agents(w, s) })
+	if err == nil && answerer.Host != u.Host {
+		err = fmt.Errorf("%s leads instead of %s", answerer.Host, u.Host)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("get agents: %w", err)
 	}
@@ -177,14 +177,12 @@ func (c *Client) Agents(ctx context.Context, u *url.URL) (*State, error) {
 func (c *Client) Master(ctx context.Context, u *url.URL) (Master, error) {
 	var m Master
 	d := newDecoder()
-	err := c.get(ctx, u, callGetMaster, func(w *wire) error {
-		return response(w, responseGetMaster, func() (bool, error) {
-			b, err := w.bytes()
-			if err == nil {
-				m, err = d.master(message(b, 1))
-			}
-			return true, err
-		})
+	_, err := c.get(ctx, u, callGetMaster, responseGetMaster, func(w *wire) (bool, error) {
+		b, err := w.bytes()
+		if err == nil {
+			m, err = d.master(message(b, 1))
+		}
+		return true, err
 	})
 	if err != nil {
 		return Master{}, fmt.Errorf("get master: %w", err)
@@ -192,14 +190,19 @@ func (c *Client) Master(ctx context.Context, u *url.URL) (Master, error) {
 	return m, nil
 }
 
-// get makes a call whose answer is one message without RecordIO.
-func (c *Client) get(ctx context.Context, u *url.URL, call uint64, decode func(*wire) error) error {
+// get makes a call whose answer is one message without RecordIO, has the field
+// num of it decoded, and returns who answered.
+func (c *Client) get(ctx context.Context, u *url.URL, call uint64, num protowire.Number, decode func(*wire) (bool, error)) (*url.URL, error) {
 	resp, err := c.call(ctx, u, call)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	return decode(&newRecords(resp.Body).wire)
+	answered, err := response(&newRecords(resp.Body).wire, num, decode)
+	if err == nil && !answered {
+		err = errors.New("the answer has no content")
+	}
+	return resp.Request.URL, err
 }
 
 // call posts a Call of the type, and returns the answer of whoever leads.

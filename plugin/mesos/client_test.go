@@ -60,7 +60,12 @@ func TestSubscribe(t *testing.T) {
 				t.Errorf("state is %+v, %v", state, err)
 			}
 			agents, err := c.Agents(t.Context(), parseURL(t, at))
-			if err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2 {
+			switch {
+			case name == "follower":
+				if err == nil || !strings.Contains(err.Error(), "leads instead") {
+					t.Errorf("agents of another master are %+v, %v", agents, err)
+				}
+			case err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2:
 				t.Errorf("agents are %+v, %v", agents, err)
 			}
 		})
@@ -82,16 +87,16 @@ func TestRefusals(t *testing.T) {
 		code    int // of the StatusError; 0 where the error is none
 		want    string
 	}{
-		"no leader":                      {answer(503, "Content-Type: text/plain", "No leader elected"), 503, "503 Service Unavailable: No leader elected"},
-		"unauthorised":                   {answer(401, "Www-Authenticate: Basic", "401 Unauthorized."), 401, "401 Unauthorized: 401 Unauthorized."},
-		"long page":                      {answer(404, "Content-Type: text/html", strings.Repeat("<p>", 1000)), 404, "404 Not Found: <p><p>"},
+		"no leader":                      {answer(503, "Content-Type: text/plain", "No leader elected"), 503, `503 Service Unavailable: "No leader elected"`},
+		"unauthorised":                   {answer(401, "Www-Authenticate: Basic", "401 Unauthorized."), 401, `401 Unauthorized: "401 Unauthorized."`},
+		"long page":                      {answer(404, "Content-Type: text/html", strings.Repeat("<p>", 1000)), 404, `404 Not Found: "<p><p>`},
 		"a page of a proxy":              {answer(200, "Content-Type: text/html; charset=utf-8", "<html>"), 0, `answer is "text/html", not application/x-protobuf`},
 		"JSON":                           {answer(200, "Content-Type: application/json", "{}"), 0, `answer is "application/json"`},
 		"redirect to nowhere":            {answer(307, "X: y", ""), 307, "307 Temporary Redirect"},
 		"redirect to itself":             {answer(307, "Location: /api/v1", ""), 0, "more than 3 redirects"},
 		"redirect to a file":             {answer(307, "Location: file:///etc/passwd", ""), 0, "which is no master"},
 		"redirect that cannot be parsed": {answer(307, "Location: //[::1", ""), 0, "parse Location header"},
-		"moved":                          {answer(302, "Location: /elsewhere", "moved"), 302, "302 Found: moved"},
+		"moved":                          {answer(302, "Location: /elsewhere", "moved"), 302, `302 Found: "moved"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(tc.handler)
@@ -107,6 +112,20 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("status error is %v", status)
 			}
 		})
+	}
+}
+
+// TestNoContent asks a master that answers with nothing.
+func TestNoContent(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", protobuf) }))
+	defer srv.Close()
+	c := NewClient()
+	defer c.Close()
+	if s, err := c.Agents(t.Context(), parseURL(t, srv.URL)); err == nil {
+		t.Errorf("agents are %+v", s)
+	}
+	if s, err := c.State(t.Context(), parseURL(t, srv.URL)); err == nil {
+		t.Errorf("the state is %+v", s)
 	}
 }
 

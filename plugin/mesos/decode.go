@@ -2,8 +2,10 @@ package mesos
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +18,9 @@ const maxInterned = 1 << 17
 
 // defaultAgentPort is the default of AgentInfo.port.
 const defaultAgentPort = 5051
+
+// errNoState is a SUBSCRIBED of which nothing can be believed.
+var errNoState = errors.New("SUBSCRIBED has no state")
 
 // decoder turns v1 messages into the types of this package. Field numbers are
 // those of Mesos's v1 master.proto and mesos.proto.
@@ -55,8 +60,11 @@ func (d *decoder) event(w *wire) (Event, error) {
 		case wt != protowire.BytesType:
 			return false, nil
 		case num == 2:
-			s := Subscribed{State: new(State)}
+			s := Subscribed{}
 			used, err := d.subscribed(w, &s)
+			if err == nil && s.State == nil {
+				err = errNoState
+			}
 			ev = s
 			return used, err
 		case num >= 3 && num <= 9:
@@ -78,6 +86,9 @@ func (d *decoder) subscribed(w *wire, s *Subscribed) (bool, error) {
 	return w.nested(func(num protowire.Number, wt protowire.Type) (bool, error) {
 		switch {
 		case num == 1 && wt == protowire.BytesType:
+			if s.State == nil {
+				s.State = new(State)
+			}
 			return d.state(w, s.State)
 		case num == 2 && wt == protowire.Fixed64Type:
 			sec, err := w.double()
@@ -126,14 +137,18 @@ func (d *decoder) change(num protowire.Number, b []byte) Event {
 	return Unknown{}
 }
 
-// response decodes the field num of a Response as a message.
-func response(w *wire, num protowire.Number, f func() (bool, error)) error {
-	return w.toEOF(func(n protowire.Number, wt protowire.Type) (bool, error) {
+// response has the field num of a Response decoded, and reports whether it is
+// there.
+func response(w *wire, num protowire.Number, decode func(*wire) (bool, error)) (bool, error) {
+	there := false
+	err := w.toEOF(func(n protowire.Number, wt protowire.Type) (bool, error) {
 		if n == num && wt == protowire.BytesType {
-			return f()
+			there = true
+			return decode(w)
 		}
 		return false, nil
 	})
+	return there, err
 }
 
 // state decodes a GetState into s as it streams in.
@@ -337,6 +352,7 @@ func (d *decoder) containerStatus(b []byte, s *Status) error {
 			f.nested(d.network(f.b, &n))
 			addrs += len(n.Addrs)
 			networks = append(networks, n)
+			s.addressed = s.addressed || slices.ContainsFunc(n.Addrs, netip.Addr.IsValid)
 		}
 	}
 	if addrs > 0 {

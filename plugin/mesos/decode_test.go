@@ -158,7 +158,7 @@ func TestOddMessages(t *testing.T) {
 		"update without state":        {msg{}.varint(1, 3).bytes(4, msg{}.id(1, "f").bytes(2, msg{}.id(1, "t").varint(2, 1))), TaskUpdated{TaskID: "t", FrameworkID: "f", State: TaskRunning}},
 		"name as number":              {added(task.varint(1, 5)), TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", State: TaskRunning}}},
 		"heartbeat":                   {msg{}.varint(1, 9), Heartbeat{}},
-		"subscribed without a state":  {msg{}.varint(1, 1).bytes(2, nil), Subscribed{State: new(State)}},
+		"subscribed, an empty state":  {msg{}.varint(1, 1).bytes(2, msg{}.bytes(1, nil)), Subscribed{State: new(State)}},
 		"subscribed, a malformed one": {msg{}.varint(1, 1).bytes(2, msg{}.bytes(1, msg{}.bytes(1, msg{}.bytes(2, task).bytes(2, []byte{8})))), Subscribed{State: &State{Tasks: []*Task{plain.Task}, Malformed: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -167,6 +167,12 @@ func TestOddMessages(t *testing.T) {
 				t.Errorf("got %s, %v, want %s", dump(got), err, dump(tc.want))
 			}
 		})
+	}
+}
+
+func TestSubscribedWithoutState(t *testing.T) {
+	if ev, err := decodeOne(t, protobufMessage{}.varint(1, 1).bytes(2, nil)); !errors.Is(err, errNoState) {
+		t.Errorf("%s, %v", dump(ev), err)
 	}
 }
 
@@ -305,6 +311,12 @@ func TestStatuses(t *testing.T) {
 			{Timestamp: 1, ContainerStatus: network("10.0.0.1")},
 			{Timestamp: 2, ContainerStatus: &mesostest.ContainerStatus{NetworkInfos: []mesostest.NetworkInfo{{Name: "calico"}}}},
 		}, "10.0.0.1", HealthUnknown},
+		"an address that is none": {[]mesostest.TaskStatus{
+			{Timestamp: 1, ContainerStatus: network("10.0.0.1")}, {Timestamp: 2, ContainerStatus: network("nonsense")},
+		}, "10.0.0.1", HealthUnknown},
+		"an address after one that is none": {[]mesostest.TaskStatus{
+			{Timestamp: 2, ContainerStatus: network("nonsense")}, {Timestamp: 1, ContainerStatus: network("10.0.0.1")},
+		}, "10.0.0.1", HealthUnknown},
 		"healthy again":           {[]mesostest.TaskStatus{{Timestamp: 1, Healthy: &no}, {Timestamp: 2, Healthy: &yes}}, "", Healthy},
 		"healthy, reported late":  {[]mesostest.TaskStatus{{Timestamp: 2, Healthy: &no}, {Timestamp: 1, Healthy: &yes}}, "", Unhealthy},
 		"of one time, the latter": {[]mesostest.TaskStatus{{Healthy: &no}, {Healthy: &yes}}, "", Healthy},
@@ -323,8 +335,8 @@ func TestStatuses(t *testing.T) {
 
 func TestHeartbeatInterval(t *testing.T) {
 	for seconds, want := range map[float64]time.Duration{15: 15 * time.Second, 0.5: 500 * time.Millisecond, 0: 0, -3: 0, 1e300: 0} {
-		ev, err := decodeOne(t, mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{Heartbeat: seconds}}))
-		if err != nil || ev.(Subscribed).Heartbeat != want {
+		ev, err := decodeOne(t, mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: seconds}}))
+		if first, ok := ev.(Subscribed); err != nil || !ok || first.Heartbeat != want {
 			t.Errorf("%g seconds: %v, %v", seconds, ev, err)
 		}
 	}

@@ -118,6 +118,7 @@ type Status struct {
 	Health       Health
 	DockerAddrs  []netip.Addr // label Docker.NetworkSettings.IPAddress
 	MesosAddrs   []netip.Addr // label MesosContainerizer.NetworkSettings.IPAddress
+	addressed    bool         // an address in Networks can be parsed
 	networksTime float64
 	healthTime   float64
 	labelsTime   float64
@@ -125,8 +126,9 @@ type Status struct {
 
 // merge takes from s what newer says, unless s has it from a later status.
 func (s *Status) merge(newer *Status) {
-	if newer.Networks != nil && (s.Networks == nil || newer.networksTime >= s.networksTime) {
-		s.Networks, s.networksTime = newer.Networks, newer.networksTime
+	later := newer.networksTime >= s.networksTime && newer.addressed == s.addressed || newer.addressed && !s.addressed
+	if newer.Networks != nil && (s.Networks == nil || later) {
+		s.Networks, s.networksTime, s.addressed = newer.Networks, newer.networksTime, newer.addressed
 	}
 	if newer.Health != HealthUnknown && (s.Health == HealthUnknown || newer.healthTime >= s.healthTime) {
 		s.Health, s.healthTime = newer.Health, newer.healthTime
@@ -164,6 +166,7 @@ func (t *Task) Keep(older *Task) *Task {
 	}
 	next := *t
 	next.Status.Networks, next.Status.networksTime = older.Status.Networks, older.Status.networksTime
+	next.Status.addressed = older.Status.addressed
 	return &next
 }
 

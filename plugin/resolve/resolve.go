@@ -122,7 +122,7 @@ func (r *Resolver) takeDue() []string {
 	for host, e := range r.hosts {
 		switch {
 		case e.busy || e.due.After(now):
-		case !e.wanted:
+		case !e.wanted && !slices.Contains(r.done, host): // nobody who knows the answer
 			delete(r.hosts, host)
 		default:
 			e.busy, e.wanted = true, false

@@ -87,11 +87,28 @@ func keepAsking(r *Resolver, d time.Duration) {
 	}
 }
 
+// TestResolverWaits keeps an answer that nobody has had the time to look at.
+func TestResolverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &names{addrs: map[string][]netip.Addr{"x": {netip.MustParseAddr("10.0.0.1")}}}
+		r := start(t, n)
+		r.Addrs("x")
+		time.Sleep(time.Second)
+		n.set("x")
+		time.Sleep(10 * time.Minute)
+		if got := r.Addrs("x"); len(got) != 1 {
+			t.Errorf("after ten busy minutes: %v", got)
+		}
+	})
+}
+
 func TestResolverForgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := &names{addrs: map[string][]netip.Addr{"x": {netip.MustParseAddr("10.0.0.1")}}}
 		r := start(t, n)
 		r.Addrs("x")
+		<-r.Changed()
+		r.Take()
 		time.Sleep(10 * time.Minute) // nobody asks again
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -8,6 +8,10 @@ import (
 	"github.com/miekg/dns"
 )
 
+// maxAnswer is how many records of a set are looked at for an answer. More never
+// fit: an address takes 16 octets of the 65535 that a message has.
+const maxAnswer = 4096
+
 // Result is the answer to a question.
 type Result struct {
 	Exists     bool // the name is in the zone, if only above others
@@ -31,7 +35,8 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		r.Answer = g.appendRRs(nil, ofType(n.served(), qtype), qname)
+		rrs := ofType(n.served(), qtype)
+		r.Answer = g.appendRRs(nil, rrs[:min(len(rrs), maxAnswer)], qname)
 	case dns.TypeSRV:
 		r.Answer, r.Additional = g.services(ofType(n.served(), qtype), qname, rotate)
 	case dns.TypeANY:
@@ -75,6 +80,10 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, ad
 		return nil, nil
 	}
 	first := int(rotate % uint32(len(rrs)))
+	if len(rrs) > maxAnswer {
+		first = min(first, len(rrs)-maxAnswer)
+		rrs, first = rrs[first:first+maxAnswer], 0
+	}
 	length, addresses := 0, 0
 	for _, r := range rrs {
 		length += len(r.data) + 1 + len(g.zone.Origin)
