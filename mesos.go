@@ -537,7 +537,8 @@ type publisher struct {
 // publishedZone is a zone and what is not in it.
 type publishedZone struct {
 	*zone.Zone
-	tx      *zone.Tx
+	tx      *zone.Tx    // nil until something changes
+	status  zone.Status // as last published
 	counts  [reasons]int
 	skipped atomic.Pointer[[reasons]int] // counts as last published
 }
@@ -556,9 +557,6 @@ func newPublisher(r *rules, zones [schemes][]*zone.Zone, changed func(origin str
 
 // publish brings the zones from what they were to what the cluster is now.
 func (p *publisher) publish(ch *cluster.Changes, status zone.Status) {
-	for z := range p.all {
-		z.tx = z.Begin()
-	}
 	for _, c := range ch.Frameworks {
 		replace(p, c.Old, c.New, c.Old != nil, c.New != nil, p.rules.framework)
 	}
@@ -573,12 +571,9 @@ func (p *publisher) publish(ch *cluster.Changes, status zone.Status) {
 	}
 	now := time.Now()
 	for z := range p.all {
-		counts := z.counts
-		z.skipped.Store(&counts)
-		if z.tx.Publish(now, status) {
+		if z.publish(now, status) {
 			p.changed(z.Origin)
 		}
-		z.tx = nil
 	}
 }
 
@@ -623,20 +618,42 @@ func (p *publisher) apply(set *recordSet, sign int) {
 		r := &set.records[i]
 		if r.scheme == reverse {
 			if z, owner := p.reverseZone(r.owner); z != nil {
-				z.change(owner, r.Record, sign)
+				z.apply(owner, r.Record, sign)
 			}
 			continue
 		}
 		for _, z := range p.zones[r.scheme] {
-			z.change(r.owner, r.Record, sign)
+			z.apply(r.owner, r.Record, sign)
 		}
 	}
 }
 
-func (z *publishedZone) change(owner string, r zone.Record, sign int) {
-	apply := z.tx.Add
+// publish publishes what has changed in z, and reports whether an answer has.
+func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
+	if counts := z.counts; counts != *z.skipped.Load() {
+		z.skipped.Store(&counts)
+	}
+	if z.tx == nil && z.Current() != nil && z.status == status {
+		return false
+	}
+	changed := z.change().Publish(now, status)
+	z.tx, z.status = nil, status
+	return changed
+}
+
+// change returns the transaction of what is being published.
+func (z *publishedZone) change() *zone.Tx {
+	if z.tx == nil {
+		z.tx = z.Begin()
+	}
+	return z.tx
+}
+
+// apply adds r, or removes it if sign is -1.
+func (z *publishedZone) apply(owner string, r zone.Record, sign int) {
+	apply := z.change().Add
 	if sign < 0 {
-		apply = z.tx.Remove
+		apply = z.change().Remove
 	}
 	if !apply(owner, r) {
 		z.counts[longName] += sign
