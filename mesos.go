@@ -62,7 +62,7 @@ type watcher struct {
 	view     atomic.Pointer[leader.View]
 	ready    chan struct{} // closed when a first state is published
 	stats    atomic.Pointer[watchStats]
-	heard    atomic.Int64  // when a master last spoke, Unix nanoseconds
+	heard    atomic.Int64  // when a master last spoke, or watching began, Unix nanoseconds
 	mark     atomic.Uint64 // cluster.Mark after the last event
 	untold   string        // of follow: the master of which it was logged that it does not name itself
 
@@ -119,6 +119,8 @@ func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolve
 
 // run watches until ctx is done.
 func (w *watcher) run(ctx context.Context) {
+	w.heard.Store(time.Now().UnixNano())
+	showCounters(w.name)
 	var wg sync.WaitGroup
 	wg.Go(func() { w.finder.Run(ctx, func(v leader.View) { w.setView(ctx, v) }) })
 	wg.Go(func() { w.follow(ctx) })

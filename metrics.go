@@ -55,6 +55,15 @@ func countConnect(cluster string, err error) {
 	connectsTotal.WithLabelValues(cluster, result).Inc()
 }
 
+// showCounters exposes the counters of a cluster before there is anything to count.
+func showCounters(cluster string) {
+	for _, result := range []string{"ok", "refused", "failed"} {
+		connectsTotal.WithLabelValues(cluster, result)
+	}
+	malformedTotal.WithLabelValues(cluster)
+	differencesTotal.WithLabelValues(cluster)
+}
+
 // forgetCluster drops the counters of a cluster that nobody watches any more.
 func forgetCluster(cluster string) {
 	label := prometheus.Labels{"cluster": cluster}
@@ -75,7 +84,7 @@ var (
 	frameworksDesc = gaugeDesc("frameworks", "Number of frameworks known.", "cluster")
 	heldDesc       = gaugeDesc("held_tasks", "Number of tasks kept from before a failover, until their agents have re-registered.", "cluster")
 	syncedDesc     = gaugeDesc("synced", "1 while connected to the leading master with a complete state, else 0.", "cluster")
-	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke.", "cluster")
+	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke, or since the start if none has.", "cluster")
 	leaderDesc     = gaugeDesc("leader_info", "1 for the leading master as last known.", "cluster", "master")
 	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone")
 	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone")
@@ -167,9 +176,7 @@ func collectWatcher(ch chan<- prometheus.Metric, w *watcher) {
 		synced = 1
 	}
 	gauge(syncedDesc, synced)
-	if heard := w.heard.Load(); heard != 0 {
-		gauge(ageDesc, time.Since(time.Unix(0, heard)).Seconds())
-	}
+	gauge(ageDesc, time.Since(time.Unix(0, w.heard.Load())).Seconds())
 	if s.leader != "" {
 		gauge(leaderDesc, 1, s.leader)
 	}

@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -123,11 +124,13 @@ func parse(c *caddy.Controller) (*options, error) {
 		args := c.RemainingArgs()
 		switch {
 		case !ok:
-			return nil, c.Errf("unknown property %q", name)
+			return nil, c.Errf("unknown property %q; there are %s", name, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
 		case seen[name] && !p.repeats:
 			return nil, c.Errf("property %q is repeated", name)
 		case len(args) < p.min:
 			return nil, c.Errf("property %q has %d arguments, it takes at least %d", name, len(args), p.min)
+		case p.max == 0 && len(args) > 0:
+			return nil, c.Errf("property %q takes no arguments: %q", name, args[0])
 		case p.max >= 0 && len(args) > p.max:
 			return nil, c.Errf("property %q has %d arguments, it takes at most %d: %q", name, len(args), p.max, args[p.max])
 		}
@@ -289,7 +292,7 @@ func parseAllow(o *options, args []string) error {
 	for _, arg := range args {
 		prefix, err := netip.ParsePrefix(arg)
 		if err != nil {
-			return fmt.Errorf("%q is no CIDR", arg)
+			return fmt.Errorf("%q is no CIDR, as 192.168.0.0/16", arg)
 		}
 		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
@@ -345,7 +348,7 @@ func parseTTL(o *options, args []string) error {
 func parseStartup(o *options, args []string) error {
 	d, err := time.ParseDuration(args[0])
 	if err != nil || d < 0 {
-		return fmt.Errorf("%q is no duration", args[0])
+		return fmt.Errorf("%q is no duration, as 5s", args[0])
 	}
 	o.startup = d
 	return nil

@@ -25,6 +25,8 @@ if [ -n "$master" ]; then
 else
 	bin/mesos-sim -listen 127.0.0.1:5050 &
 	pids=$!
+	sleep 1
+	kill -0 "$pids" || exit 1 # it has said why
 fi
 bin/coredns -conf "$corefile" &
 pids="$pids $!"

@@ -47,7 +47,7 @@ func Parse(endpoint string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.Unwrap(err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("scheme %q is not http or https", u.Scheme)
+		return nil, fmt.Errorf("scheme %q is not http or https, by which masters are found", u.Scheme)
 	case u.User != nil:
 		return nil, errors.New("a principal and its secret do not belong here")
 	case u.Hostname() == "":
