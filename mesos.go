@@ -451,7 +451,7 @@ func (w *watcher) handle(m message) {
 
 // due says that there may be something to publish since at.
 func (w *watcher) due(at time.Time) {
-	if w.oldest.IsZero() {
+	if w.known && w.oldest.IsZero() {
 		w.oldest = at
 	}
 }
@@ -531,7 +531,7 @@ func (w *watcher) updateStats() {
 type publisher struct {
 	rules   *rules
 	zones   [schemes][]*publishedZone
-	changed func(origin string) // told of every zone whose serial has moved
+	changed func(origin string) // told of every zone that secondaries should fetch
 
 	before, after recordSet // kept for their memory
 }
@@ -630,7 +630,8 @@ func (p *publisher) apply(set *recordSet, sign int) {
 	}
 }
 
-// publish publishes what has changed in z, and reports whether an answer has.
+// publish publishes what has changed in z, and reports whether secondaries are
+// to be told: an answer has changed, or the zone may be transferred now.
 func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
 	if counts := z.counts; counts != *z.skipped.Load() {
 		z.skipped.Store(&counts)
@@ -639,8 +640,9 @@ func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
 		return false
 	}
 	changed := z.change().Publish(now, status)
+	completed := status.Complete && !z.status.Complete
 	z.tx, z.status = nil, status
-	return changed
+	return status.Complete && (changed || completed)
 }
 
 // change returns the transaction of what is being published.

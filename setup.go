@@ -376,6 +376,13 @@ func (o *options) bypassZones() []string {
 	return zones
 }
 
+// inside returns the stanza's other zones that are inside of origin.
+func (o *options) inside(origin string) []string {
+	return slices.DeleteFunc(slices.Concat(o.zones[:]...), func(other string) bool {
+		return other == origin || !dns.IsSubDomain(origin, other)
+	})
+}
+
 // newZones makes the zones, served from the given addresses.
 func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
 	addrs := o.nsAddrs
@@ -393,7 +400,7 @@ func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
 			default:
 				ns = zone.Join("ns1", origin)
 			}
-			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs})
+			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin)})
 			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {
 				o.rules.nsOwners = append(o.rules.nsOwners, owner)
 			}

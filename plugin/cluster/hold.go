@@ -55,7 +55,7 @@ func (c *Cluster) replace(s *mesos.State) {
 			}
 		}
 		c.heldTasks += held
-		if f.epoch != c.epoch && held == 0 {
+		if f.epoch != c.epoch && held == 0 && (!s.NoAgents() || len(c.held) == 0) {
 			c.setFramework(f, nil)
 		}
 	}
@@ -64,6 +64,14 @@ func (c *Cluster) replace(s *mesos.State) {
 // hold decides which agents of before are held: those that s lists as
 // recovered, or all, for a while, if it knows no agent whatever.
 func (c *Cluster) hold(s *mesos.State) {
+	if s.NoAgents() {
+		for id, a := range c.agents {
+			if a.now != nil {
+				c.until(id, time.Now().Add(HoldTime))
+			}
+		}
+		return // those that were recovered are still awaited, until GET_AGENTS tells
+	}
 	clear(c.recovered)
 	for _, r := range s.RecoveredAgents {
 		switch a := c.agents[r.ID]; {
@@ -71,14 +79,6 @@ func (c *Cluster) hold(s *mesos.State) {
 			c.recovered[r.ID] = true
 		case a.epoch != c.epoch:
 			c.until(r.ID, time.Time{})
-		}
-	}
-	if len(s.Agents)+len(s.RecoveredAgents) > 0 {
-		return
-	}
-	for id, a := range c.agents {
-		if a.now != nil {
-			c.until(id, time.Now().Add(HoldTime))
 		}
 	}
 }
@@ -182,6 +182,9 @@ func (c *Cluster) Compare(s *mesos.State, mark uint64) int {
 		if !recovered[id] && c.touched[id] <= mark {
 			delete(c.recovered, id)
 		}
+	}
+	if s.Malformed > 0 {
+		return differences // an agent may be listed and not be decoded
 	}
 	for id, o := range c.agents {
 		if o.now == nil || listed[id] || recovered[id] || c.touched[id] > mark {

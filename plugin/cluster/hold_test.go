@@ -104,6 +104,7 @@ func TestCompare(t *testing.T) {
 		"held, still recovered":       {[]mesos.Event{recoveredState}, nil, &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, a, 0},
 		"held, and given up":          {[]mesos.Event{recoveredState}, nil, &mesos.State{}, "", 0},
 		"held, back unseen":           {[]mesos.Event{recoveredState}, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 1},
+		"one cannot be decoded":       {nil, nil, &mesos.State{Malformed: 1}, a, 0},
 		"held for a state of nothing": {[]mesos.Event{mesos.Subscribed{State: &mesos.State{}}}, nil, &mesos.State{}, a, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -124,6 +125,31 @@ func TestCompare(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStateOfNothing gets a state without agents while agents are awaited, and
+// while a framework has no tasks.
+func TestStateOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nothing := mesos.Subscribed{State: &mesos.State{}}
+		c := New(nil)
+		c.Apply(recoveredState)
+		c.Apply(nothing)
+		if c.Complete() {
+			t.Error("complete while an unknown agent is awaited")
+		}
+		c = New(nil)
+		c.Apply(subscribed())
+		c.Apply(nothing)
+		if n := c.Counts(); n.Frameworks != 1 || n.Agents != 1 {
+			t.Errorf("at once: %+v", n)
+		}
+		time.Sleep(HoldTime)
+		c.Expire()
+		if n := c.Counts(); n.Frameworks != 0 || n.Agents != 0 {
+			t.Errorf("in the end: %+v", n)
+		}
+	})
 }
 
 func TestCompareCompletes(t *testing.T) {

@@ -202,6 +202,9 @@ type State struct {
 	Malformed       int      // messages in it that could not be decoded and were left out
 }
 
+// NoAgents reports whether s knows no agent whatever.
+func (s *State) NoAgents() bool { return len(s.Agents)+len(s.RecoveredAgents) == 0 }
+
 // Event is one of Subscribed, TaskAdded, TaskUpdated, AgentAdded, AgentRemoved,
 // FrameworkAdded, FrameworkUpdated, FrameworkRemoved, Heartbeat, Unknown.
 type Event interface{ EventType() string }

@@ -108,9 +108,15 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, ad
 // appendTargets appends the addresses of the targets, each target once.
 func (g *Generation) appendTargets(to []dns.RR, services []dns.SRV, rrs []rr, first, addresses int) []dns.RR {
 	b := newAddressBuilder(addresses)
+	var many map[string]bool // the targets before, if they are too many to compare
+	if len(services) > fewTargets {
+		many = make(map[string]bool, len(services))
+	}
 	for i := range services {
-		if seen(services[:i], services[i].Target) {
+		if target := services[i].Target; many[target] || many == nil && seen(services[:i], target) {
 			continue
+		} else if many != nil {
+			many[target] = true
 		}
 		for _, a := range g.target(rrs[(first+i)%len(rrs)]).addresses() {
 			to = append(to, b.build(g.zone, a, services[i].Target))
@@ -119,13 +125,12 @@ func (g *Generation) appendTargets(to []dns.RR, services []dns.SRV, rrs []rr, fi
 	return to
 }
 
-// maxSeen bounds the search for targets that repeat: in a set larger than that
-// the addresses do not fit into an answer anyway.
-const maxSeen = 64
+// fewTargets is up to how many targets are compared with each other.
+const fewTargets = 16
 
 // seen reports whether a service before has the target.
 func seen(before []dns.SRV, target string) bool {
-	for i := range before[:min(len(before), maxSeen)] {
+	for i := range before {
 		if before[i].Target == target {
 			return true
 		}

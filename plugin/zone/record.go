@@ -81,20 +81,28 @@ func compareRR(a, b rr) int {
 	return cmp.Compare(a.data, b.data)
 }
 
-// largeSet is from how many records on a name's new records are sorted in
+// largeSet is from how many records on a name's records are brought into order
 // together, at the end of a transaction, and not one by one.
 const largeSet = 256
 
-// merge sorts n's records, and makes one of those that are equal.
+// merge sorts n's records, makes one of those that are equal, and leaves out
+// those that nobody adds any more.
 func (n *node) merge() {
 	slices.SortFunc(n.rrs, compareRR)
 	kept := n.rrs[:0]
 	for _, r := range n.rrs {
-		if last := len(kept) - 1; last >= 0 && compareRR(kept[last], r) == 0 {
+		last := len(kept) - 1
+		switch {
+		case last >= 0 && compareRR(kept[last], r) == 0:
 			kept[last].n += r.n
-		} else {
+		case last >= 0 && kept[last].n == 0:
+			kept[last] = r
+		default:
 			kept = append(kept, r)
 		}
+	}
+	if last := len(kept) - 1; last >= 0 && kept[last].n == 0 {
+		kept = kept[:last]
 	}
 	clear(n.rrs[len(kept):])
 	n.rrs = kept
@@ -110,15 +118,22 @@ func (n *node) add(r rr) {
 	n.rrs = slices.Insert(n.rrs, i, r)
 }
 
-// drop takes back one add of r.
-func (n *node) drop(r rr) {
+// drop takes back one add of r. It reports whether n is to be merged, to leave
+// out a record that nobody adds any more.
+func (n *node) drop(r rr) bool {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)
-	if !found {
-		return
+	if !found || n.rrs[i].n == 0 {
+		return false
 	}
-	if n.rrs[i].n--; n.rrs[i].n == 0 {
-		n.rrs = slices.Delete(n.rrs, i, i+1)
+	n.rrs[i].n--
+	switch {
+	case n.rrs[i].n > 0:
+		return false
+	case len(n.rrs) >= largeSet:
+		return true
 	}
+	n.rrs = slices.Delete(n.rrs, i, i+1)
+	return false
 }
 
 // served returns the part of n's records that is published. All of a part are

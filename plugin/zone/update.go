@@ -12,7 +12,7 @@ type Tx struct {
 	next    *Generation
 	id      uint32
 	touched []touch
-	loose   map[*node]bool // names whose records are yet to be merged
+	loose   map[*node]bool // names whose records are yet to be merged; true if they are out of order
 }
 
 // touch is a name that a transaction changed, and what it was before; nil for
@@ -54,17 +54,14 @@ func (tx *Tx) Remove(owner string, r Record) bool {
 		return false
 	}
 	n := tx.own(owner)
-	tx.merge(n)
-	n.drop(r.rr())
-	return true
-}
-
-// merge brings the records of n into order, if they are not.
-func (tx *Tx) merge(n *node) {
 	if tx.loose[n] {
 		n.merge()
 		delete(tx.loose, n)
 	}
+	if n.drop(r.rr()) {
+		tx.loose[n] = false
+	}
+	return true
 }
 
 func (z *Zone) fits(owner string, r Record) bool {

@@ -31,6 +31,7 @@ type Config struct {
 	TTL    uint32       // of every record, and MINIMUM of the SOA; seconds
 	NS     string       // the name server, fully qualified
 	Addrs  []netip.Addr // its addresses, published if NS is in this zone
+	Nested []string     // origins of other zones that are inside of this one
 }
 
 // Zone is one zone. Its methods may be called by many readers and one writer.
@@ -50,6 +51,13 @@ func New(c Config) *Zone {
 	if owner, ok := z.Relative(c.NS); ok {
 		for _, a := range c.Addrs {
 			tx.Add(owner, Address(a))
+		}
+	}
+	for _, origin := range c.Nested {
+		if owner, ok := z.Relative(origin); ok {
+			// The names between the two exist, as if the other zone were records.
+			_, above, _ := strings.Cut(owner, ".")
+			tx.own(above).below += 2
 		}
 	}
 	tx.settle()

@@ -291,6 +291,43 @@ func TestRecordsOfTheApex(t *testing.T) {
 	}
 }
 
+// TestNested puts a zone into another: the names between them exist.
+func TestNested(t *testing.T) {
+	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example."}})
+	z.Begin().Publish(now, Status{Complete: true})
+	for owner, want := range map[string]bool{"eu": true, "x.eu": false, "eu2": false, "example": false} {
+		if got := z.Current().Lookup(owner, "", dns.TypeA, 0).Exists; got != want {
+			t.Errorf("%s exists: %v", owner, got)
+		}
+	}
+	tx := z.Begin()
+	tx.Add("a.eu", Address(addr("192.0.2.1")))
+	tx.Publish(now, Status{Complete: true})
+	tx = z.Begin()
+	tx.Remove("a.eu", Address(addr("192.0.2.1")))
+	tx.Publish(now, Status{Complete: true})
+	if !z.Current().Lookup("eu", "", dns.TypeA, 0).Exists {
+		t.Error("eu went with a name below it")
+	}
+}
+
+// TestAdditionalOnce asks for many services on few targets.
+func TestAdditionalOnce(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	for i := range 40 {
+		owner := fmt.Sprintf("t%d.f", i)
+		tx.Add(owner, Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		for port := range uint16(3) {
+			tx.Add("_t._tcp.f", Service(owner, 80+port))
+		}
+	}
+	tx.Publish(now, Status{Complete: true})
+	if r := z.Current().Lookup("_t._tcp.f", "", dns.TypeSRV, 7); len(r.Answer) != 120 || len(r.Additional) != 40 {
+		t.Errorf("%d services, %d addresses", len(r.Answer), len(r.Additional))
+	}
+}
+
 // TestLargeSets adds and removes so many records that they are merged late.
 func TestLargeSets(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
