@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
+	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/miekg/dns"
 )
@@ -198,6 +200,24 @@ func TestNoState(t *testing.T) {
 	}
 	if r := s.ask("nginx.marathon.mesos.", dns.TypeAAAA); r.Rcode != dns.RcodeSuccess || len(r.Ns) != 1 {
 		t.Errorf("NODATA fell through: %v", r)
+	}
+}
+
+// TestStale asks for a name of a generation that is not the masters' own word.
+func TestStale(t *testing.T) {
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
+	tx := z.Begin()
+	tx.Add("a.marathon", zone.Address(netip.MustParseAddr("192.0.2.1")))
+	tx.Publish(time.Now(), zone.Status{Stale: true})
+	c := &CalicoMesos{zones: []*zone.Zone{z}}
+	for name, want := range map[string]uint16{"a.marathon.mesos.": dns.ExtendedErrorCodeStaleAnswer, "b.marathon.mesos.": dns.ExtendedErrorCodeNotReady} {
+		m := new(dns.Msg)
+		m.SetQuestion(name, dns.TypeA)
+		m.SetEdns0(1232, false)
+		rec := dnstest.NewRecorder(&test.ResponseWriter{})
+		if _, err := c.ServeDNS(t.Context(), rec, m); err != nil || extended(rec.Msg) != want {
+			t.Errorf("%s: %v, %v", name, rec.Msg, err)
+		}
 	}
 }
 

@@ -203,15 +203,15 @@ func candidates(v *leader.View, last *url.URL) []*url.URL {
 	return append(order, v.Masters...)
 }
 
-// session is what became of a stream.
-type session struct {
+// outcome is what became of a stream.
+type outcome struct {
 	leader     string
 	subscribed bool // it told a whole state
 	settled    bool // it lived long enough for the next one not to wait
 }
 
 // stream follows one event stream to its end.
-func (w *watcher) stream(watching context.Context, u *url.URL) (session, error) {
+func (w *watcher) stream(watching context.Context, u *url.URL) (outcome, error) {
 	ctx, cancel := context.WithCancelCause(watching)
 	defer cancel(nil)
 	watchdog := newWatchdog(firstSilence, func() { cancel(errSilent) })
@@ -220,14 +220,14 @@ func (w *watcher) stream(watching context.Context, u *url.URL) (session, error) 
 	s, err := w.client.Subscribe(ctx, u, watchdog.feed)
 	if err != nil {
 		countConnect(w.name, err)
-		return session{}, cause(ctx, err)
+		return outcome{}, cause(ctx, err)
 	}
 	defer s.Close()
 	var comparing sync.WaitGroup
 	defer comparing.Wait()
 	defer cancel(nil)
 	who := w.askLeader(ctx, s)
-	result := session{leader: who.endpoint}
+	result := outcome{leader: who.endpoint}
 	start := time.Now()
 	complained := false
 	for {
@@ -426,6 +426,7 @@ func (w *watcher) handle(m message) {
 	switch {
 	case m.view != nil:
 		w.masters = *m.view
+		w.setMasters()
 	case m.lost:
 		w.connected = false
 		w.updateStats()
@@ -444,8 +445,8 @@ func (w *watcher) handle(m message) {
 	if m.leader != nil {
 		w.leader = *m.leader
 		w.known, w.connected = true, true
+		w.setMasters()
 	}
-	w.setMasters()
 	w.due(m.at)
 }
 

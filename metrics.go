@@ -105,14 +105,17 @@ type registry struct {
 	last      *startGroup // that was started
 }
 
-// lastGroup returns the group that was started last, after setting it to g
-// unless that is nil.
-func (r *registry) lastGroup(g *startGroup) *startGroup {
+// started notes the group that was started last.
+func (r *registry) started(g *startGroup) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if g != nil {
-		r.last = g
-	}
+	r.last = g
+}
+
+// latest returns the group that was started last.
+func (r *registry) latest() *startGroup {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.last
 }
 

@@ -533,13 +533,13 @@ func startGroupOf(c *caddy.Controller) *startGroup {
 	// A start that fails after ours, with a port in use for example, calls none of
 	// the new callbacks: the old group stops what was started in its stead.
 	c.OnRestart(func() error {
-		g.before = running.lastGroup(nil)
+		g.before = running.latest()
 		return nil
 	})
 	c.OnRestartFailed(func() error {
-		if failed := running.lastGroup(nil); failed != g.before {
+		if failed := running.latest(); failed != g.before {
 			failed.stop()
-			running.lastGroup(g.before)
+			running.started(g.before)
 		}
 		return nil
 	})
@@ -562,7 +562,7 @@ func (g *startGroup) run() error {
 	for _, start := range g.starts {
 		g.instances = append(g.instances, start())
 	}
-	running.lastGroup(g)
+	running.started(g)
 	for k, i := range g.instances {
 		if isClosed(i.watcher.ready) {
 			continue
