@@ -76,6 +76,9 @@ func TestHold(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				c.Expire()
+				if n := c.Counts().Held; len(c.held) == 0 && n != 0 {
+					t.Errorf("%d tasks count as held, none is", n)
+				}
 				if at := c.Deadline(); !at.IsZero() {
 					t.Errorf("a deadline of %v is left", at)
 				}

@@ -333,6 +333,21 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// TestPortMappings takes the mappings of the container's own type.
+func TestPortMappings(t *testing.T) {
+	for container, want := range map[mesostest.ContainerType]uint32{mesostest.TypeDocker: 80, mesostest.TypeMesos: 81} {
+		task := mesostest.Task{TaskID: mesostest.ID{Value: "t"}, FrameworkID: mesostest.ID{Value: "f"}, Container: &mesostest.ContainerInfo{
+			Type:         container,
+			Docker:       &mesostest.DockerInfo{PortMappings: []mesostest.PortMapping{{HostPort: 31000, ContainerPort: 80, Protocol: "tcp"}}},
+			NetworkInfos: []mesostest.NetworkInfo{{PortMappings: []mesostest.PortMapping{{HostPort: 31000, ContainerPort: 81, Protocol: "tcp"}}}},
+		}}
+		got := newDecoder().task(mesostest.Protobuf(&task)).Container
+		if mapping := (PortMapping{31000, want, "tcp"}); len(got.PortMappings) != 1 || got.PortMappings[0] != mapping || got.Networks != 1 {
+			t.Errorf("container type %d: %+v, want %+v", container, got, mapping)
+		}
+	}
+}
+
 func TestHeartbeatInterval(t *testing.T) {
 	for seconds, want := range map[float64]time.Duration{15: 15 * time.Second, 0.5: 500 * time.Millisecond, 0: 0, -3: 0, 1e300: 0} {
 		ev, err := decodeOne(t, mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: seconds}}))
