@@ -319,9 +319,9 @@ func bigState(tb testing.TB, tasks int) *mesos.State {
 	mesostest.NewLarge(m, tasks, max(tasks/20, 1))
 	srv := mesostest.Start(m)
 	defer srv.Close()
-	client := mesos.NewClient()
+	client := mesos.NewClient(mesos.Config{})
 	defer client.Close()
-	s, err := client.State(tb.Context(), parseMaster(tb, srv.URL))
+	s, _, err := client.State(tb.Context(), parseMaster(tb, srv.URL), nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -357,22 +357,22 @@ func TestSyntheticClusters(t *testing.T) {
 	}
 }
 
-// snapshot is a moment of a recorded run.
-type snapshot struct {
+// recordedMoment is one of a recorded run.
+type recordedMoment struct {
 	name string
 	Time float64 `json:"t"`
 	dir  string
 }
 
-func snapshots(t *testing.T, dir string) []snapshot {
+func snapshots(t *testing.T, dir string) []recordedMoment {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(dir, "snapshots", "*"))
 	if err != nil || len(dirs) == 0 {
 		t.Fatalf("no snapshots in %s: %v", dir, err)
 	}
-	var all []snapshot
+	var all []recordedMoment
 	for _, d := range dirs {
-		s := snapshot{name: filepath.Base(d), dir: d}
+		s := recordedMoment{name: filepath.Base(d), dir: d}
 		b, err := os.ReadFile(filepath.Join(d, "when.json"))
 		if err == nil {
 			err = json.Unmarshal(b, &s)
@@ -382,7 +382,7 @@ func snapshots(t *testing.T, dir string) []snapshot {
 		}
 		all = append(all, s)
 	}
-	slices.SortFunc(all, func(a, b snapshot) int {
+	slices.SortFunc(all, func(a, b recordedMoment) int {
 		if a.Time < b.Time {
 			return -1
 		}
@@ -437,7 +437,7 @@ func replayStream(t *testing.T, file string) {
 
 // belongsToAnotherStream tells the streams of a run with several leaders apart:
 // each snapshot of those is named after its stream, or "before" the failover.
-func belongsToAnotherStream(file string, snap snapshot) bool {
+func belongsToAnotherStream(file string, snap recordedMoment) bool {
 	stream := strings.TrimSuffix(filepath.Base(file), ".pb")
 	switch stream {
 	case "old_leader":

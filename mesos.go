@@ -3,97 +3,75 @@ package calicomesos
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
+	"io/fs"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/follow"
 	"github.com/calicomesos/calicomesos/plugin/leader"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/resolve"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
 
-const (
-	// gather is how long the events of a burst wait for each other. It is also the
-	// step of a zone's serial, which so never runs ahead of the clock.
-	gather = 10 * time.Millisecond
+// gather is how long the events of a burst wait for each other. It is also the
+// step of a zone's serial, which so never runs ahead of the clock.
+const gather = 10 * time.Millisecond
 
-	minBackOff = 100 * time.Millisecond
-	maxBackOff = 10 * time.Second
-
-	// A stream that is silent for this many heartbeat intervals is dead.
-	missedHeartbeats = 3
-	minHeartbeat     = time.Second
-	maxHeartbeat     = 300 * time.Second
-	// firstSilence is how long a stream may be silent before it has announced its
-	// heartbeat.
-	firstSilence = 30 * time.Second
-
-	leaderTimeout = 2 * time.Second // of GET_MASTER
-
-	// GET_AGENTS is asked this often, and once in every so many turns while no
-	// agent is awaited.
-	agentsInterval = 30 * time.Second
-	agentsTurns    = 10
-	agentsTimeout  = 10 * time.Second
-)
-
-var errSilent = errors.New("no heartbeat")
-
-// watcher follows the leading master of a cluster, keeps the model of the
-// cluster, and gives its changes to publishers. It owns every goroutine that
-// watching takes: run starts them and returns when they have ended.
+// watcher keeps the model of a cluster from what its masters tell, and gives its
+// changes to the publishers of the stanzas that share it. It owns every
+// goroutine that watching takes, from start to stop.
 type watcher struct {
-	name       string // label "cluster" of the metrics: the masters as configured
-	finder     leader.Finder
-	client     *mesos.Client
-	resolver   *resolve.Resolver
-	publishers []*publisher
+	name     string // label "cluster" of the metrics: the masters as configured
+	follower *follow.Follower
+	resolver *resolve.Resolver
+	store    *store // nil without a snapshot
 
 	messages chan message
-	found    chan struct{} // signals a first view
-	view     atomic.Pointer[leader.View]
-	ready    chan struct{} // closed when a first state is published
 	stats    atomic.Pointer[watchStats]
-	heard    atomic.Int64  // when a master last spoke, or watching began, Unix nanoseconds
-	mark     atomic.Uint64 // cluster.Mark after the last event
-	untold   string        // of follow: the master of which it was logged that it does not name itself
+	heard    atomic.Int64    // when a master last spoke, or watching began, Unix nanoseconds
+	watching context.Context // until stop
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when every goroutine has ended
 
 	// The rest belongs to the goroutine of publishLoop.
-	cluster   *cluster.Cluster
-	masters   leader.View
-	leader    leaderInfo
-	known     bool        // a state has been received
-	connected bool        // a stream is open and has told the state
-	status    zone.Status // as last published
-	oldest    time.Time   // when the oldest event that is not published came in
+	cluster    *cluster.Cluster
+	publishers []*publisher
+	masters    leader.View
+	leader     follow.Leader
+	known      bool        // a state is there, of a master or a snapshot
+	restored   bool        // it is of a snapshot
+	connected  bool        // a master that has told the state is listened to
+	published  bool        // a state has been published
+	status     zone.Status // as last published
+	oldest     time.Time   // when the oldest event that is not published came in
+	unsaved    bool        // the snapshot is older than what is published
 }
 
-// leaderInfo is the leading master as it names itself, or as it was reached.
-type leaderInfo struct {
-	endpoint string // host:port of its API, for metrics and logs
-	addr     netip.Addr
-	hostname string
-	port     uint32
-}
-
-// message is what the goroutines that talk to masters tell the publishing one.
+// message is what other goroutines tell the publishing one: a follow.Message, a
+// join or a leave.
 type message struct {
-	at     time.Time
-	event  mesos.Event
-	leader *leaderInfo  // of the stream that event is the first of
-	view   *leader.View // new masters
-	lost   bool         // the stream has ended
-	agents *mesos.State // the answer to a GET_AGENTS
-	mark   uint64       // when that was asked
+	at      time.Time
+	content any
 }
+
+// join adds a publisher, and leave removes one; done is closed then.
+type (
+	join struct {
+		*publisher
+		done chan struct{}
+	}
+	leave struct {
+		*publisher
+		done chan struct{}
+	}
+)
 
 // watchStats is what the metrics say of a watcher.
 type watchStats struct {
@@ -105,289 +83,119 @@ type watchStats struct {
 func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolver *resolve.Resolver) *watcher {
 	w := &watcher{
 		name:     name,
-		finder:   finder,
-		client:   client,
+		follower: follow.New(name, finder, client),
 		resolver: resolver,
 		messages: make(chan message, 64),
-		found:    make(chan struct{}, 1),
-		ready:    make(chan struct{}),
+		done:     make(chan struct{}),
 		cluster:  cluster.New(resolver.Addrs),
 	}
+	w.follower.Tell = w.tell
+	w.follower.Awaiting = func() bool { return w.stats.Load().counts.Recovered > 0 }
 	w.stats.Store(&watchStats{})
 	return w
 }
 
-// run watches until ctx is done.
-func (w *watcher) run(ctx context.Context) {
+// start begins to watch.
+func (w *watcher) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.watching, w.cancel = ctx, cancel
 	w.heard.Store(time.Now().UnixNano())
 	showCounters(w.name)
-	var wg sync.WaitGroup
-	wg.Go(func() { w.finder.Run(ctx, func(v leader.View) { w.setView(ctx, v) }) })
-	wg.Go(func() { w.follow(ctx) })
-	wg.Go(func() { w.resolver.Run(ctx) })
-	wg.Go(func() { w.publishLoop(ctx) })
-	wg.Wait()
-	w.client.Close()
+	go func() {
+		defer close(w.done)
+		var wg sync.WaitGroup
+		wg.Go(func() { w.follower.Run(ctx) })
+		wg.Go(func() { w.resolver.Run(ctx) })
+		if w.store != nil {
+			wg.Go(func() { w.store.Run(ctx) })
+		}
+		w.publishLoop(ctx)
+		wg.Wait()
+		if w.store != nil && w.status.Complete && w.cluster.Complete() {
+			w.store.save(w.takeSnapshot())
+		}
+	}()
 }
 
-func (w *watcher) setView(ctx context.Context, v leader.View) {
-	w.view.Store(&v)
-	select {
-	case w.found <- struct{}{}:
-	default:
-	}
-	w.tell(ctx, message{view: &v})
+// stop ends what start began.
+func (w *watcher) stop() {
+	w.cancel()
+	<-w.done
 }
+
+// number says in which order the masters are counted.
+func (w *watcher) number(masters []*url.URL) { w.follower.SetMasters(w.watching, masters) }
 
 // tell hands m to the publishing goroutine.
-func (w *watcher) tell(ctx context.Context, m message) {
-	m.at = time.Now()
+func (w *watcher) tell(ctx context.Context, m follow.Message) {
+	w.count(m)
+	switch m := m.(type) {
+	case follow.Connect:
+		return
+	case follow.Event:
+		if _, ok := m.Event.(mesos.Heartbeat); ok {
+			return
+		}
+	}
 	select {
-	case w.messages <- m:
+	case w.messages <- message{time.Now(), m}:
 	case <-ctx.Done():
 	}
 }
 
-// localAddress is what differs between the errors of two equal failures.
-var localAddress = regexp.MustCompile(`\S+->`)
-
-// follow keeps a stream open to whichever master leads.
-func (w *watcher) follow(ctx context.Context) {
-	select {
-	case <-w.found:
-	case <-ctx.Done():
+// count notes m for the metrics.
+func (w *watcher) count(m follow.Message) {
+	var typ string
+	switch m := m.(type) {
+	case follow.Connect:
+		countConnect(w.name, m.Err)
+		return
+	case follow.State:
+		if typ = m.EventType(); m.Polled {
+			typ = "GET_STATE"
+		}
+		malformedTotal.WithLabelValues(w.name).Add(float64(m.State.Malformed))
+	case follow.Event:
+		typ = m.EventType()
+	default:
 		return
 	}
-	var (
-		last *url.URL // the master that led to a stream
-		back backOff
-		said string // the failure that was logged
-	)
-	for ctx.Err() == nil {
-		var errs []error
-		for _, u := range candidates(w.view.Load(), last) {
-			s, err := w.stream(ctx, u)
-			if ctx.Err() != nil {
-				return
-			}
-			if s.subscribed {
-				last, errs, said = u, nil, ""
-				log.Warningf("Lost the leading master %s: %v", s.leader, err)
-				if s.settled {
-					back.reset()
-				}
-				break
-			}
-			errs = append(errs, err)
-		}
-		if err := errors.Join(errs...); err != nil {
-			if text := localAddress.ReplaceAllString(err.Error(), ""); text != said {
-				said = text
-				log.Warningf("No master of %s can be watched: %v", w.name, err)
-			}
-		}
-		back.wait(ctx)
-	}
-}
-
-// candidates returns the masters to try, the likeliest leader first.
-func candidates(v *leader.View, last *url.URL) []*url.URL {
-	order := make([]*url.URL, 0, len(v.Masters)+1)
-	if v.Leader != nil {
-		order = append(order, v.Leader)
-	}
-	if i := slices.Index(v.Masters, last); i >= 0 {
-		order = append(order, v.Masters[i:]...)
-		return append(order, v.Masters[:i]...)
-	}
-	return append(order, v.Masters...)
-}
-
-// outcome is what became of a stream.
-type outcome struct {
-	leader     string
-	subscribed bool // it told a whole state
-	settled    bool // it lived long enough for the next one not to wait
-}
-
-// stream follows one event stream to its end.
-func (w *watcher) stream(watching context.Context, u *url.URL) (outcome, error) {
-	ctx, cancel := context.WithCancelCause(watching)
-	defer cancel(nil)
-	watchdog := newWatchdog(firstSilence, func() { cancel(errSilent) })
-	defer watchdog.stop()
-
-	s, err := w.client.Subscribe(ctx, u, watchdog.feed)
-	if err != nil {
-		countConnect(w.name, err)
-		return outcome{}, cause(ctx, err)
-	}
-	defer s.Close()
-	var comparing sync.WaitGroup
-	defer comparing.Wait()
-	defer cancel(nil)
-	who := w.askLeader(ctx, s)
-	result := outcome{leader: who.endpoint}
-	start := time.Now()
-	complained := false
-	for {
-		ev, err := s.Next()
-		if err != nil {
-			if !result.subscribed {
-				countConnect(w.name, err)
-			}
-			result.settled = result.subscribed && time.Since(start) >= max(watchdog.limit, missedHeartbeats*minHeartbeat)
-			w.tell(watching, message{lost: true}) // ctx may have been cancelled
-			return result, fmt.Errorf("stream of %s: %w", s.Leader.Host, cause(ctx, err))
-		}
-		m := message{event: ev}
-		if first, ok := ev.(mesos.Subscribed); ok {
-			watchdog.expect(first.Heartbeat)
-			m.leader = &who
-			w.greet(who, first.State)
-			if !result.subscribed {
-				result.subscribed = true
-				countConnect(w.name, nil)
-				comparing.Go(func() { w.compareAgents(ctx, s.Leader) })
-			}
-		}
-		w.count(ev)
-		if _, odd := ev.(mesos.Unknown); odd && !complained {
-			complained = true
-			log.Warningf("The leading master %s sends events that are malformed or of an unknown type; they are counted and left out", who.endpoint)
-		}
-		w.tell(ctx, m)
-	}
-}
-
-// greet logs what a master has told of its cluster.
-func (w *watcher) greet(who leaderInfo, s *mesos.State) {
-	log.Infof("Watching the leading master %s: %d tasks, %d agents, %d frameworks",
-		who.endpoint, len(s.Tasks), len(s.Agents), len(s.Frameworks))
-	if s.Malformed > 0 {
-		malformedTotal.WithLabelValues(w.name).Add(float64(s.Malformed))
-		log.Warningf("%d tasks, agents or frameworks of %s are malformed, and left out", s.Malformed, w.name)
-	}
-}
-
-// cause returns why ctx was cancelled, if it was, instead of what that led to.
-func cause(ctx context.Context, err error) error {
-	if c := context.Cause(ctx); c != nil {
-		return c
-	}
-	return err
-}
-
-// askLeader asks who leads (GET_MASTER). Where the master does not say, it is
-// the address that the stream goes to.
-func (w *watcher) askLeader(ctx context.Context, s *mesos.Stream) leaderInfo {
-	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
-	defer cancel()
-	who := leaderInfo{endpoint: s.Leader.Host}
-	m, err := w.client.Master(ctx, s.Leader)
-	if err == nil && (m.Addr.IsValid() || m.Hostname != "") {
-		who.addr, who.hostname, who.port = m.Addr, m.Hostname, m.Port
-		return who
-	}
-	if err != nil && w.untold != s.Leader.Host {
-		w.untold = s.Leader.Host
-		log.Infof("The leading master %s does not tell its address, it is taken from the connection: %v", s.Leader.Host, err)
-	}
-	who.addr, who.port = s.Remote.Addr(), uint32(s.Remote.Port())
-	return who
-}
-
-// compareAgents asks now and then which agents there are (GET_AGENTS): some
-// leave without an event.
-func (w *watcher) compareAgents(ctx context.Context, u *url.URL) {
-	refused := false
-	for turn := rand.IntN(agentsTurns); ; turn++ {
-		timer := time.NewTimer(agentsInterval - rand.N(agentsInterval/10))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-		if turn%agentsTurns != 0 && w.stats.Load().counts.Recovered == 0 {
-			continue
-		}
-		mark := w.mark.Load()
-		asked, cancel := context.WithTimeout(ctx, agentsTimeout)
-		s, err := w.client.Agents(asked, u)
-		cancel()
-		if err == nil {
-			w.tell(ctx, message{agents: s, mark: mark})
-		} else if !refused && ctx.Err() == nil {
-			refused = true
-			log.Warningf("The leading master %s does not tell its agents; those that leave silently keep their records: %v", u.Host, err)
-		}
-	}
-}
-
-// count notes ev for the metrics.
-func (w *watcher) count(ev mesos.Event) {
 	w.heard.Store(time.Now().UnixNano())
-	eventsTotal.WithLabelValues(w.name, ev.EventType()).Inc()
+	eventsTotal.WithLabelValues(w.name, typ).Inc()
 }
 
-// watchdog calls expired once nothing has fed it for its limit.
-type watchdog struct {
-	mu    sync.Mutex
-	timer *time.Timer
-	limit time.Duration // 0: no limit
+// add has p publish the cluster, now if there is a state and whenever it
+// changes. It returns once p is up to date.
+func (w *watcher) add(p *publisher) {
+	m := join{p, make(chan struct{})}
+	w.send(m, m.done)
 }
 
-func newWatchdog(limit time.Duration, expired func()) *watchdog {
-	return &watchdog{limit: limit, timer: time.AfterFunc(limit, expired)}
+// remove has p publish no more.
+func (w *watcher) remove(p *publisher) {
+	m := leave{p, make(chan struct{})}
+	w.send(m, m.done)
 }
 
-func (d *watchdog) feed() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.limit > 0 {
-		d.timer.Reset(d.limit)
-	}
-}
-
-// expect sets the limit by the heartbeat interval that a master announced.
-// Without one, TCP keep-alive decides.
-func (d *watchdog) expect(heartbeat time.Duration) {
-	d.mu.Lock()
-	d.limit = 0
-	if heartbeat > 0 {
-		d.limit = missedHeartbeats * min(max(heartbeat, minHeartbeat), maxHeartbeat)
-	} else {
-		d.timer.Stop()
-	}
-	d.mu.Unlock()
-	d.feed()
-}
-
-func (d *watchdog) stop() { d.timer.Stop() }
-
-// backOff waits longer each time, with jitter.
-type backOff struct{ next time.Duration }
-
-func (b *backOff) reset() { b.next = 0 }
-
-func (b *backOff) wait(ctx context.Context) {
-	b.next = min(max(2*b.next, minBackOff), maxBackOff)
-	timer := time.NewTimer(b.next/2 + rand.N(b.next/2))
-	defer timer.Stop()
+func (w *watcher) send(content any, done <-chan struct{}) {
 	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	case w.messages <- message{time.Now(), content}:
+	case <-w.done:
+		return
+	}
+	select {
+	case <-done:
+	case <-w.done:
 	}
 }
 
 // publishLoop takes in what the other goroutines tell, and publishes it: an
 // event that comes alone at once, those of a burst together.
 func (w *watcher) publishLoop(ctx context.Context) {
-	timer := time.NewTimer(gather)
-	timer.Stop()
-	holds := time.NewTimer(gather)
-	holds.Stop()
+	w.restore()
+	timer, holds := stoppedTimer(), stoppedTimer()
+	defer timer.Stop()
+	defer holds.Stop()
 	var (
 		last  time.Time // of the last publication
 		armed bool
@@ -403,8 +211,10 @@ func (w *watcher) publishLoop(ctx context.Context) {
 		case <-timer.C:
 			armed = false
 		case <-holds.C:
-			w.cluster.Expire()
-			w.due(time.Now())
+			w.expire()
+		case <-w.savable():
+			w.unsaved = false
+			w.store.Put(w.takeSnapshot())
 		}
 		if at := w.cluster.Deadline(); !at.IsZero() {
 			holds.Reset(time.Until(at))
@@ -422,32 +232,68 @@ func (w *watcher) publishLoop(ctx context.Context) {
 	}
 }
 
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(gather)
+	t.Stop()
+	return t
+}
+
 func (w *watcher) handle(m message) {
-	switch {
-	case m.view != nil:
-		w.masters = *m.view
+	switch c := m.content.(type) {
+	case join:
+		w.publishers = append(w.publishers, c.publisher)
+		if w.published {
+			all := w.cluster.All()
+			c.publish(&all, w.status)
+		}
+		close(c.done)
+		return
+	case leave:
+		w.publishers = slices.DeleteFunc(w.publishers, func(p *publisher) bool { return p == c.publisher })
+		close(c.done)
+		return
+	case follow.Masters:
+		w.masters = c.View
 		w.setMasters()
-	case m.lost:
+	case follow.State:
+		w.cluster.Apply(c.Subscribed)
+		w.leader = c.Leader
+		w.known, w.connected, w.restored = true, true, false
+		w.setMasters()
+	case follow.Event:
+		w.cluster.Apply(c.Event)
+	case follow.Asked:
+		w.cluster.BeginCompare()
+		return
+	case follow.Answered:
+		w.compare(c)
+	case follow.Lost:
 		w.connected = false
 		w.updateStats()
 		return
-	case m.event == mesos.Heartbeat{}:
-		return
-	case m.agents != nil:
-		if n := w.cluster.Compare(m.agents, m.mark); n > 0 {
-			differencesTotal.WithLabelValues(w.name).Add(float64(n))
-			log.Infof("%d agents of %s have come or gone without an event", n, w.name)
-		}
-	default:
-		w.cluster.Apply(m.event)
-		w.mark.Store(w.cluster.Mark())
-	}
-	if m.leader != nil {
-		w.leader = *m.leader
-		w.known, w.connected = true, true
-		w.setMasters()
 	}
 	w.due(m.at)
+}
+
+// compare applies what differs in the answer of a master that was asked.
+func (w *watcher) compare(a follow.Answered) {
+	if a.State == nil {
+		w.cluster.EndCompare()
+		return
+	}
+	if n := w.cluster.Compare(a.State, a.Whole); n > 0 {
+		differencesTotal.WithLabelValues(w.name).Add(float64(n))
+		log.Infof("%d agents, frameworks or tasks of %s have changed without an event", n, w.name)
+	}
+}
+
+// expire lets go what the cluster has held long enough.
+func (w *watcher) expire() {
+	w.cluster.Expire()
+	if w.cluster.TakeDoubt() {
+		w.follower.Doubt()
+	}
+	w.due(time.Now())
 }
 
 // due says that there may be something to publish since at.
@@ -471,8 +317,8 @@ func (w *watcher) setMasters() {
 	if !w.known {
 		return
 	}
-	m := &cluster.Masters{Leader: w.addrs(w.leader.addr, w.leader.hostname)}
-	if port, ok := validPort(uint64(w.leader.port)); ok {
+	m := &cluster.Masters{Leader: w.addrs(w.leader.Addr, w.leader.Hostname)}
+	if port, ok := validPort(uint64(w.leader.Port)); ok {
 		m.Port = port
 	}
 	for _, u := range w.masters.Masters {
@@ -494,20 +340,17 @@ func (w *watcher) addrs(addr netip.Addr, hostname string) []netip.Addr {
 // publish gives what has changed to the publishers.
 func (w *watcher) publish() {
 	changes := w.cluster.Take()
-	status := zone.Status{Complete: w.cluster.Complete()}
-	first := !isClosed(w.ready)
-	if first || !changes.Empty() || status != w.status {
+	status := zone.Status{Complete: w.cluster.Complete(), Stale: w.restored}
+	if !w.published || !changes.Empty() || status != w.status {
 		for _, p := range w.publishers {
 			p.publish(&changes, status)
 		}
-		w.status = status
+		w.published, w.status = true, status
+		w.unsaved = w.store != nil && status.Complete
 		publishDuration.WithLabelValues(w.name).Observe(time.Since(w.oldest).Seconds())
 	}
 	w.oldest = time.Time{}
 	w.updateStats()
-	if first {
-		close(w.ready)
-	}
 }
 
 func isClosed(c chan struct{}) bool {
@@ -523,8 +366,115 @@ func (w *watcher) updateStats() {
 	w.stats.Store(&watchStats{
 		counts: w.cluster.Counts(),
 		synced: w.connected && w.cluster.Complete(),
-		leader: w.leader.endpoint,
+		leader: w.leader.Endpoint,
 	})
+}
+
+// store keeps the snapshot of a watcher.
+type store struct {
+	*snapshot.Keeper
+	file      string
+	endpoints []string // of the cluster, without secrets
+	cluster   string   // its name in logs and metrics
+	owned     func() bool
+	failed    string // the error that was logged
+}
+
+// newStore returns the store of file. It writes as long as owned.
+func newStore(file, cluster string, endpoints []string, owned func() bool) *store {
+	s := &store{file: file, cluster: cluster, endpoints: endpoints, owned: owned}
+	s.Keeper = snapshot.NewKeeper(s.save)
+	return s
+}
+
+// save writes a snapshot, and logs where it begins or ceases to fail.
+func (s *store) save(snap *snapshot.Snapshot) {
+	if !s.owned() {
+		return // a watcher that was started later writes it
+	}
+	err := snapshot.Write(s.file, snap)
+	countSave(s.cluster, err)
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == s.failed {
+		return
+	}
+	s.failed = text
+	if err != nil {
+		log.Warningf("No snapshot of %s is written to %s: %v", s.cluster, s.file, err)
+	} else {
+		log.Infof("The snapshot of %s is written again to %s", s.cluster, s.file)
+	}
+}
+
+// load returns the snapshot of the cluster; nil without one, of which the log
+// says why.
+func (s *store) load() *snapshot.Snapshot {
+	snap, err := snapshot.Read(s.file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		log.Infof("There is no snapshot %s of %s yet", s.file, s.cluster)
+	case err != nil:
+		log.Warningf("The snapshot %s is ignored: it %v", s.file, err)
+	case !slices.ContainsFunc(snap.Endpoints, func(e string) bool { return slices.Contains(s.endpoints, e) }):
+		log.Warningf("The snapshot %s is ignored: it is of another cluster", s.file)
+	default:
+		return snap
+	}
+	return nil
+}
+
+// restore publishes the snapshot, if there is one.
+func (w *watcher) restore() {
+	if w.store == nil {
+		return
+	}
+	snap := w.store.load()
+	if snap == nil {
+		return
+	}
+	log.Infof("Answering from the snapshot of %s of %s until a master speaks: %d tasks, %d agents", w.name, snap.Heard.Format(time.RFC3339), len(snap.State.Tasks), len(snap.State.Agents))
+	w.resolver.Seed(snap.Hosts)
+	w.heard.Store(snap.Heard.UnixNano())
+	w.leader = follow.Leader{Endpoint: snap.Endpoint, Master: snap.Leader}
+	for _, m := range snap.Masters {
+		if u, err := url.Parse(m); err == nil {
+			w.masters.Masters = append(w.masters.Masters, u)
+		}
+	}
+	w.known, w.restored = true, true
+	w.cluster.Restore(snap.State)
+	w.setMasters()
+	w.oldest = time.Now()
+	w.publish()
+}
+
+// savable is received from when a snapshot is to be taken.
+func (w *watcher) savable() <-chan struct{} {
+	if !w.unsaved || !w.cluster.Complete() {
+		return nil
+	}
+	return w.store.Ready()
+}
+
+// takeSnapshot returns what is to be saved.
+func (w *watcher) takeSnapshot() *snapshot.Snapshot {
+	s := &snapshot.Snapshot{
+		Header: snapshot.Header{
+			Endpoints: w.store.endpoints,
+			Heard:     time.Unix(0, w.heard.Load()),
+			Endpoint:  w.leader.Endpoint,
+			Leader:    w.leader.Master,
+			Hosts:     w.resolver.Known(),
+		},
+		State: w.cluster.State(),
+	}
+	for _, u := range w.masters.Masters {
+		s.Masters = append(s.Masters, u.String())
+	}
+	return s
 }
 
 // publisher keeps the zones of one stanza. After newPublisher it is used by the
@@ -533,6 +483,8 @@ type publisher struct {
 	rules   *rules
 	zones   [schemes][]*publishedZone
 	changed func(origin string) // told of every zone that secondaries should fetch
+
+	ready chan struct{} // closed once a first state is published
 
 	before, after recordSet // kept for their memory
 }
@@ -547,7 +499,7 @@ type publishedZone struct {
 }
 
 func newPublisher(r *rules, zones [schemes][]*zone.Zone, changed func(origin string)) *publisher {
-	p := &publisher{rules: r, changed: changed}
+	p := &publisher{rules: r, changed: changed, ready: make(chan struct{})}
 	for sch, zs := range zones {
 		for _, z := range zs {
 			pz := &publishedZone{Zone: z}
@@ -577,6 +529,9 @@ func (p *publisher) publish(ch *cluster.Changes, status zone.Status) {
 		if z.publish(now, status) {
 			p.changed(z.Origin)
 		}
+	}
+	if !isClosed(p.ready) {
+		close(p.ready)
 	}
 }
 
@@ -677,16 +632,4 @@ func (p *publisher) reverseZone(name string) (*publishedZone, string) {
 		}
 	}
 	return closest, rel
-}
-
-// clusterName names a cluster by its masters, for metrics and logs.
-func clusterName(masters []*url.URL) string {
-	name := ""
-	for i, u := range masters {
-		if i > 0 {
-			name += ","
-		}
-		name += u.Scheme + "://" + u.Host
-	}
-	return name
 }

@@ -5,13 +5,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -192,223 +190,28 @@ func zoneLines(g *zone.Generation) lines {
 	return served(all)
 }
 
-// pipeListener is a listener in memory, for time that is not real.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { close(l.done); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5050} }
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	client, srv := net.Pipe()
-	select {
-	case l.conns <- srv:
-		return client, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // inMemory runs a watcher of a master that h plays, in a bubble of synctest.
 func inMemory(t *testing.T, h http.Handler, publishers ...*publisher) *watcher {
 	t.Helper()
-	l := &pipeListener{make(chan net.Conn), make(chan struct{})}
-	srv := &http.Server{Handler: h}
-	go srv.Serve(l) //nolint:errcheck // ends with Close
-	client := mesos.NewClientDialing(l.dial)
+	srv := mesostest.StartInMemory(h)
+	client := mesos.NewClient(mesos.Config{Dial: srv.Dial})
 	w := newWatcher("test", leader.List{parseMaster(t, "127.0.0.1:5050")}, client, resolve.New(func(context.Context, string) ([]netip.Addr, error) { return nil, io.EOF }))
-	w.publishers = publishers
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		w.run(ctx)
-	}()
+	w.start()
+	for _, p := range publishers {
+		w.add(p)
+	}
 	t.Cleanup(func() {
-		cancel()
-		<-done
+		w.stop()
 		srv.Close()
 		forgetCluster("test")
 	})
 	return w
 }
 
-// attempts is a master that notes when it is asked to subscribe.
-type attempts struct {
-	times  []time.Time
-	answer http.HandlerFunc
-}
-
-func (a *attempts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err == nil && strings.HasSuffix(string(body), "\x12") { // SUBSCRIBE
-		a.times = append(a.times, time.Now())
-		a.answer(w, r)
-		return
-	}
-	http.Error(w, "no", http.StatusForbidden)
-}
-
 // pass lets time pass in a bubble of synctest, and all that is due then happen.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
-}
-
-// TestBackOff counts how often a master is asked that has no leader.
-func TestBackOff(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }}
-		inMemory(t, a)
-		pass(2 * time.Minute)
-		for i := 1; i < len(a.times); i++ {
-			wait := a.times[i].Sub(a.times[i-1])
-			most := min(minBackOff<<(i-1), maxBackOff)
-			if wait < most/2 || wait > most {
-				t.Errorf("attempt %d came after %v, not %v to %v", i, wait, most/2, most)
-			}
-		}
-		if len(a.times) < 15 || len(a.times) > 40 {
-			t.Errorf("%d attempts", len(a.times))
-		}
-	})
-}
-
-// TestBackOffWithoutHeartbeat lets streams end at once that announce no interval.
-func TestBackOffWithoutHeartbeat(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}}}))
-		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/x-protobuf")
-			_, _ = w.Write(record)
-		}}
-		inMemory(t, a)
-		pass(10 * time.Minute)
-		if n := len(a.times); n > 140 {
-			t.Errorf("%d subscriptions in ten minutes", n)
-		}
-	})
-}
-
-// TestBackOffStartsOver lets streams end before and after they have settled.
-func TestBackOffStartsOver(t *testing.T) {
-	for name, tc := range map[string]struct {
-		lives time.Duration
-		most  time.Duration // between the end of a stream and the next attempt, in the end
-	}{
-		"short": {time.Second, maxBackOff},
-		"long":  {50 * time.Second, minBackOff},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				first := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: 15}}))
-				beat := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9}))
-				a := &attempts{}
-				a.answer = func(w http.ResponseWriter, r *http.Request) {
-					w.Header().Set("Content-Type", "application/x-protobuf")
-					for lived := time.Duration(0); lived < tc.lives; lived += time.Second {
-						_, _ = w.Write(append(slices.Clone(first), beat...))
-						_ = http.NewResponseController(w).Flush()
-						select {
-						case <-time.After(time.Second):
-						case <-r.Context().Done():
-							return
-						}
-					}
-				}
-				inMemory(t, a)
-				pass(10 * time.Minute)
-				last := len(a.times) - 1
-				gap := a.times[last].Sub(a.times[last-1]) - tc.lives
-				if gap > tc.most || gap < tc.most/2 {
-					t.Errorf("the next attempt came %v after the end, want %v to %v", gap, tc.most/2, tc.most)
-				}
-			})
-		})
-	}
-}
-
-// TestLostStream lets the watchdog end a stream: it must be known as lost.
-func TestLostStream(t *testing.T) {
-	for range 10 { // what ends a stream may also end the telling of it
-		synctest.Test(t, func(t *testing.T) {
-			record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: 15}}))
-			a := &attempts{}
-			a.answer = func(w http.ResponseWriter, r *http.Request) {
-				if len(a.times) > 1 {
-					w.WriteHeader(http.StatusServiceUnavailable)
-					return
-				}
-				w.Header().Set("Content-Type", "application/x-protobuf")
-				_, _ = w.Write(record)
-				_ = http.NewResponseController(w).Flush()
-				<-r.Context().Done()
-			}
-			w := inMemory(t, a)
-			pass(10 * time.Second)
-			if !w.stats.Load().synced {
-				t.Fatal("not synced")
-			}
-			pass(time.Minute)
-			if w.stats.Load().synced {
-				t.Fatal("synced with a stream that has ended")
-			}
-		})
-	}
-}
-
-// TestWatchdog leaves streams that are silent.
-func TestWatchdog(t *testing.T) {
-	for name, tc := range map[string]struct {
-		heartbeat float64
-		first     bool
-		leftAfter time.Duration // 0: not left
-	}{
-		"three intervals":             {15, true, 45 * time.Second},
-		"short intervals":             {0.01, true, 3 * time.Second},
-		"long intervals":              {3600, true, 15 * time.Minute},
-		"no heartbeat announced":      {0, true, 0},
-		"no state, nothing at all":    {0, false, firstSilence},
-		"half of a state and no more": {15, false, firstSilence},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: tc.heartbeat}}))
-				if !tc.first {
-					record = record[:len(record)/2]
-				}
-				var left atomic.Pointer[time.Time]
-				a := &attempts{answer: func(w http.ResponseWriter, r *http.Request) {
-					w.Header().Set("Content-Type", "application/x-protobuf")
-					_, _ = w.Write(record)
-					_ = http.NewResponseController(w).Flush()
-					<-r.Context().Done()
-					now := time.Now()
-					left.CompareAndSwap(nil, &now)
-				}}
-				inMemory(t, a)
-				pass(time.Hour)
-				at := left.Load()
-				switch {
-				case at == nil && tc.leftAfter != 0:
-					t.Error("the stream was not left")
-				case at != nil && at.Sub(a.times[0]).Round(time.Millisecond) != tc.leftAfter:
-					t.Errorf("the stream was left after %v, not %v", at.Sub(a.times[0]), tc.leftAfter)
-				}
-			})
-		})
-	}
 }
 
 // TestGather publishes a lone event at once, and those of a burst together.
@@ -423,8 +226,8 @@ func TestGather(t *testing.T) {
 				published = append(published, time.Now())
 			}
 		}
-		w := inMemory(t, m, p)
-		<-w.ready
+		inMemory(t, m, p)
+		<-p.ready
 		synctest.Wait()
 		pass(time.Second)
 
@@ -521,8 +324,8 @@ func TestSilentAgents(t *testing.T) {
 		m := mesostest.NewMaster(15 * time.Second)
 		tut := mesostest.NewTutorial(m)
 		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
-		w := inMemory(t, m, p)
-		<-w.ready
+		inMemory(t, m, p)
+		<-p.ready
 		state := m.State()
 		state.Agents.Agents = []*mesostest.Agent{tut.Agent(0, "172.24.197.101"), tut.Agent(2, "172.24.197.103")}
 		m.Load(state)
@@ -566,15 +369,18 @@ func TestRecordedFailover(t *testing.T) {
 	if len(before) < 50 {
 		t.Fatalf("only %d records", len(before))
 	}
-	var w *watcher
-	for i := range running.instances {
-		w = i.watcher
-	}
-	// seen waits until so many events have been applied; heartbeats are none.
-	seen := func(mark uint64) {
+	// seen waits until so many events have come; heartbeats are none.
+	seen := func(events int) {
 		eventually(t, func() string {
-			if got := w.mark.Load(); got != mark {
-				return fmt.Sprintf("%d events, not %d", got, mark)
+			_, values := gathered(t)
+			got := 0
+			for name, v := range values {
+				if strings.HasPrefix(name, "events_total") && !strings.Contains(name, "HEARTBEAT") {
+					got += int(v)
+				}
+			}
+			if got != events {
+				return fmt.Sprintf("%d events, not %d", got, events)
 			}
 			return ""
 		})
@@ -582,7 +388,7 @@ func TestRecordedFailover(t *testing.T) {
 	seen(1)
 	leading.Store(second)
 	master.Drop()
-	mark := uint64(1)
+	mark := 1
 	for i, r := range secondIndex {
 		second.SendTo(r.End())
 		if r.Type == "HEARTBEAT" {

@@ -2,7 +2,6 @@ package calicomesos
 
 import (
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
@@ -22,7 +21,7 @@ var (
 	// connectsTotal counts the attempts to subscribe to a master.
 	connectsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "connects_total",
-		Help: "Counter of attempts to subscribe to a master, by result: ok, refused (the master said why) or failed.",
+		Help: "Counter of attempts to subscribe to a master, or to ask for its state, by result: ok, refused (the master said why) or failed.",
 	}, []string{"cluster", "result"})
 	// malformedTotal counts what masters sent and could not be decoded.
 	malformedTotal = promauto.NewCounterVec(prometheus.CounterOpts{
@@ -32,8 +31,13 @@ var (
 	// differencesTotal counts what a comparison with the master found.
 	differencesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "reconcile_differences_total",
-		Help: "Counter of agents that came or went without an event, as a comparison with the master found.",
+		Help: "Counter of agents, frameworks and tasks that changed without an event, as a comparison with the master found.",
 	}, []string{"cluster"})
+	// savesTotal counts the snapshots written.
+	savesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "snapshot_writes_total",
+		Help: "Counter of snapshots written to the file, by result: ok or failed.",
+	}, []string{"cluster", "result"})
 	// publishDuration measures how long a change takes to be answered.
 	publishDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "publish_duration_seconds",
@@ -55,6 +59,15 @@ func countConnect(cluster string, err error) {
 	connectsTotal.WithLabelValues(cluster, result).Inc()
 }
 
+// countSave notes the result of writing a snapshot.
+func countSave(cluster string, err error) {
+	result := "ok"
+	if err != nil {
+		result = "failed"
+	}
+	savesTotal.WithLabelValues(cluster, result).Inc()
+}
+
 // showCounters exposes the counters of a cluster before there is anything to count.
 func showCounters(cluster string) {
 	for _, result := range []string{"ok", "refused", "failed"} {
@@ -62,6 +75,9 @@ func showCounters(cluster string) {
 	}
 	malformedTotal.WithLabelValues(cluster)
 	differencesTotal.WithLabelValues(cluster)
+	for _, result := range []string{"ok", "failed"} {
+		savesTotal.WithLabelValues(cluster, result)
+	}
 }
 
 // forgetCluster drops the counters of a cluster that nobody watches any more.
@@ -71,6 +87,7 @@ func forgetCluster(cluster string) {
 	connectsTotal.DeletePartialMatch(label)
 	malformedTotal.DeletePartialMatch(label)
 	differencesTotal.DeletePartialMatch(label)
+	savesTotal.DeletePartialMatch(label)
 	publishDuration.DeletePartialMatch(label)
 }
 
@@ -91,52 +108,7 @@ var (
 	skippedDesc    = gaugeDesc("skipped", "Number of names and addresses of the present state that are not published, by reason.", "server", "zone", "reason")
 )
 
-// running are the instances whose state is exposed. It is the plugin's only
-// package-level state besides the counters.
-var running = registry{instances: make(map[*instance]bool)}
-
 func init() { prometheus.MustRegister(&running) }
-
-// registry exposes the gauges of the running instances, as they are when they
-// are asked for; what is gone leaves nothing behind.
-type registry struct {
-	mu        sync.Mutex
-	instances map[*instance]bool
-	last      *startGroup // that was started
-}
-
-// started notes the group that was started last.
-func (r *registry) started(g *startGroup) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.last = g
-}
-
-// latest returns the group that was started last.
-func (r *registry) latest() *startGroup {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.last
-}
-
-func (r *registry) add(i *instance) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.instances[i] = true
-}
-
-// remove drops i, and the counters of its cluster with the last that watches it.
-func (r *registry) remove(i *instance) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.instances, i)
-	for other := range r.instances {
-		if other.watcher.name == i.watcher.name {
-			return
-		}
-	}
-	forgetCluster(i.watcher.name)
-}
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
@@ -154,7 +126,7 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 	for i := range r.instances {
 		if id := [2]string{"cluster", i.watcher.name}; !seen[id] {
 			seen[id] = true
-			collectWatcher(ch, i.watcher)
+			collectWatcher(ch, i.watcher.watcher)
 		}
 		for z := range i.publisher.all {
 			if id := [2]string{i.server, z.Origin}; !seen[id] {

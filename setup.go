@@ -7,9 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/leader"
@@ -36,12 +39,15 @@ const (
 	defaultTTL         = 5
 	maxTTL             = 3600
 	defaultStartup     = 5 * time.Second
+
+	// minPoll is the least interval of polls: a whole state costs a master much.
+	minPoll = time.Second
 )
 
 // options are what a stanza says.
 type options struct {
 	zones    [schemes][]string // origins
-	masters  []*url.URL
+	cluster  clusterOptions
 	rules    rules
 	nsName   string       // "": ns1 of each zone
 	nsAddrs  []netip.Addr // empty: the listening addresses
@@ -49,6 +55,19 @@ type options struct {
 	startup  time.Duration
 	fall     fall.F
 	dcosSeen bool // containerip was given
+}
+
+// clusterOptions say how a cluster is watched. Stanzas with equal ones share a
+// watcher.
+type clusterOptions struct {
+	masters     []*url.URL
+	zookeeper   *leader.ZooKeeper // instead of masters; nil without
+	credentials string            // file
+	secrets     *mesos.Credentials
+	tls         *mesos.TLS // nil: the system's certificate authorities
+	serverName  string
+	poll        time.Duration // 0: subscribe
+	snapshot    string        // file
 }
 
 func setup(c *caddy.Controller) error {
@@ -65,6 +84,9 @@ func setup(c *caddy.Controller) error {
 	})
 	i := &instance{}
 	group := startGroupOf(c)
+	if err := group.claim(&o.cluster); err != nil {
+		return plugin.Error(pluginName, c.Err(err.Error()))
+	}
 	group.add(func() *instance {
 		i.start(p, o, dnsserver.GetConfig(c))
 		return i
@@ -91,8 +113,9 @@ func warnUnreachable(c *caddy.Controller, o *options) {
 // property parses one property of the stanza; its name has been read.
 type property struct {
 	parse   func(o *options, args []string) error
-	min     int // number of arguments
-	max     int // -1: any
+	files   bool // arguments are files, below *root* where they are relative
+	min     int  // number of arguments
+	max     int  // -1: any
 	repeats bool
 }
 
@@ -106,6 +129,11 @@ var properties = map[string]property{
 	"visibility":      {parse: parseVisibility, min: 1, max: 1},
 	"ns":              {parse: parseNS, min: 1, max: -1},
 	"ttl":             {parse: parseTTL, min: 1, max: 1},
+	"credentials":     {parse: parseCredentials, files: true, min: 1, max: 1},
+	"tls":             {parse: parseTLS, files: true, max: 3},
+	"tls_servername":  {parse: parseServerName, min: 1, max: 1},
+	"poll":            {parse: parsePoll, min: 1, max: 1},
+	"snapshot":        {parse: parseSnapshot, files: true, min: 1, max: 1},
 	"startup_timeout": {parse: parseStartup, min: 1, max: 1},
 	"fallthrough":     {parse: parseFallthrough, max: -1},
 }
@@ -135,6 +163,9 @@ func parse(c *caddy.Controller) (*options, error) {
 			return nil, c.Errf("property %q has %d arguments, it takes at most %d: %q", name, len(args), p.max, args[p.max])
 		}
 		seen[name] = true
+		if p.files {
+			args = belowRoot(dnsserver.GetConfig(c).Root, args)
+		}
 		if err := p.parse(o, args); err != nil {
 			return nil, c.Errf("property %q: %v", name, err)
 		}
@@ -148,6 +179,18 @@ func parse(c *caddy.Controller) (*options, error) {
 	return o, nil
 }
 
+// belowRoot returns files as they are named from where *root* is.
+func belowRoot(root string, files []string) []string {
+	all := make([]string, len(files))
+	for i, f := range files {
+		if !filepath.IsAbs(f) && root != "" {
+			f = filepath.Join(root, f)
+		}
+		all[i] = f
+	}
+	return all
+}
+
 // complete sets defaults and checks what several properties say together.
 func (o *options) complete() error {
 	if len(o.zones[mesosDNS])+len(o.zones[reverse]) == 0 {
@@ -156,12 +199,8 @@ func (o *options) complete() error {
 	if !o.dcosSeen {
 		o.zones[dcos] = []string{defaultContainerIP}
 	}
-	if len(o.masters) == 0 {
-		u, err := leader.Parse(defaultMaster)
-		if err != nil {
-			return err
-		}
-		o.masters = []*url.URL{u}
+	if err := o.cluster.complete(); err != nil {
+		return err
 	}
 	for _, origin := range o.zones[dcos] {
 		if slices.Contains(o.zones[mesosDNS], origin) {
@@ -224,18 +263,159 @@ func isZoneName(name string) bool {
 	return ok && !illegal && zone.FitsName(len("hostmaster.")+len(name))
 }
 
+func (o *clusterOptions) complete() error {
+	if len(o.masters) == 0 && o.zookeeper == nil {
+		u, err := leader.Parse(defaultMaster)
+		if err != nil {
+			return err
+		}
+		o.masters = []*url.URL{u}
+	}
+	if o.serverName != "" {
+		if o.tls == nil {
+			o.tls = &mesos.TLS{}
+		}
+		o.tls.ServerName = o.serverName
+	}
+	if o.zookeeper != nil {
+		o.zookeeper.Secure = o.tls != nil
+		o.zookeeper.Warn = func(text string) { log.Warningf("ZooKeeper of %s: %s", o.name(), text) }
+	}
+	return nil
+}
+
 func parseMasters(o *options, args []string) error {
+	c := &o.cluster
 	for _, arg := range args {
+		if c.zookeeper != nil || len(c.masters) > 0 && isZooKeeper(arg) {
+			return fmt.Errorf("%q: ZooKeeper names all masters, there can be no other", mask(arg))
+		}
+		if isZooKeeper(arg) {
+			z, err := leader.ParseZooKeeper(arg)
+			if err != nil {
+				return fmt.Errorf("%q: %w", mask(arg), err)
+			}
+			c.zookeeper = z
+			continue
+		}
 		u, err := leader.Parse(arg)
 		if err != nil {
 			return fmt.Errorf("%q: %w", mask(arg), err)
 		}
-		if slices.ContainsFunc(o.masters, func(m *url.URL) bool { return *m == *u }) {
+		if slices.ContainsFunc(c.masters, func(m *url.URL) bool { return *m == *u }) {
 			return fmt.Errorf("%q is repeated", mask(arg))
 		}
-		o.masters = append(o.masters, u)
+		c.masters = append(c.masters, u)
 	}
 	return nil
+}
+
+func isZooKeeper(arg string) bool {
+	return strings.HasPrefix(arg, "zk://") || strings.HasPrefix(arg, "file://")
+}
+
+func parseCredentials(o *options, args []string) (err error) {
+	o.cluster.credentials = args[0]
+	o.cluster.secrets, err = mesos.LoadCredentials(args[0])
+	return err
+}
+
+func parseTLS(o *options, args []string) error {
+	o.cluster.tls = &mesos.TLS{Files: args}
+	if _, err := o.cluster.tls.Load(); err != nil {
+		return fmt.Errorf("%q: %w", args, err)
+	}
+	return nil
+}
+
+func parseServerName(o *options, args []string) error {
+	if _, ok := dns.IsDomainName(args[0]); !ok {
+		return fmt.Errorf("%q is no host name", args[0])
+	}
+	o.cluster.serverName = args[0]
+	return nil
+}
+
+func parsePoll(o *options, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < minPoll {
+		return fmt.Errorf("%q is no duration of %v and more, as 30s", args[0], minPoll)
+	}
+	o.cluster.poll = d
+	return nil
+}
+
+func parseSnapshot(o *options, args []string) error {
+	dir := filepath.Dir(args[0])
+	if info, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("%q: %w", args[0], err)
+	} else if !info.IsDir() {
+		return fmt.Errorf("%q: %s is no directory", args[0], dir)
+	}
+	o.cluster.snapshot = filepath.Clean(args[0])
+	return nil
+}
+
+// name names the cluster by its masters, for metrics and logs.
+func (o *clusterOptions) name() string {
+	if o.zookeeper != nil {
+		return o.zookeeper.String()
+	}
+	var names []string
+	for _, u := range o.masters {
+		names = append(names, u.Scheme+"://"+u.Host)
+	}
+	return strings.Join(names, ",")
+}
+
+// endpoints are the masters, or the members of ZooKeeper's ensemble: two
+// clusters have none in common.
+func (o *clusterOptions) endpoints() []string {
+	var all []string
+	if z := o.zookeeper; z != nil {
+		for _, server := range z.Servers {
+			all = append(all, "zk://"+server+z.Path)
+		}
+		return all
+	}
+	for _, u := range o.masters {
+		all = append(all, u.Host)
+	}
+	return all
+}
+
+// key is equal for options that are. The order of the masters does not matter.
+func (o *clusterOptions) key() string {
+	var masters []string
+	for _, u := range o.masters {
+		masters = append(masters, u.String())
+	}
+	slices.Sort(masters)
+	var zookeeper leader.ZooKeeper
+	if o.zookeeper != nil {
+		zookeeper = *o.zookeeper
+		zookeeper.Warn = nil
+	}
+	var tls mesos.TLS
+	if o.tls != nil {
+		tls = *o.tls
+	}
+	return fmt.Sprintf("%q", []any{masters, zookeeper.Servers, zookeeper.Path, zookeeper.Auth, o.credentials, o.tls != nil, tls.Files, tls.ServerName, o.poll.String(), o.snapshot})
+}
+
+// newWatcher returns a watcher of the cluster, which writes the snapshot as long
+// as owned.
+func (o *clusterOptions) newWatcher(owned func() bool) *watcher {
+	var finder leader.Finder = leader.List(o.masters)
+	if o.zookeeper != nil {
+		finder = o.zookeeper
+	}
+	w := newWatcher(o.name(), finder, mesos.NewClient(mesos.Config{Credentials: o.secrets, TLS: o.tls}), resolve.New(nil))
+	w.follower.Poll = o.poll
+	if o.snapshot != "" {
+		w.store = newStore(o.snapshot, w.name, o.endpoints(), owned)
+	}
+	return w
 }
 
 // mask hides the user information of a URL, well-formed or not.
@@ -456,43 +636,42 @@ func interfaceAddrs(all []net.Addr, wildcard netip.Addr) []netip.Addr {
 // instance is a running stanza.
 type instance struct {
 	server    string // label "server" of the metrics
-	watcher   *watcher
+	watcher   *sharedWatcher
 	publisher *publisher
 	cancel    context.CancelFunc
-	watching  chan struct{} // closed when the watcher has ended
 	notifying chan struct{} // closed when the notifier has ended
 }
 
-// start makes the zones and begins to watch. It cannot fail.
+// start makes the zones, with the serials of those that they take the place of,
+// and has them published. It cannot fail.
 func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
 	listening, err := listeningAddrs(cfg.ListenHosts)
 	if err != nil {
 		log.Warningf("No addresses for the zones' name server: %v", err)
 	}
+	i.server = cfg.Transport + "://" + net.JoinHostPort(slices.Concat(cfg.ListenHosts, []string{""})[0], cfg.Port)
 	zones := o.newZones(listening)
 	p.zones = slices.Concat(zones[:]...)
+	for _, z := range p.zones {
+		z.TakeOver(running.zone(i.server, z.Origin))
+	}
 	slices.SortStableFunc(p.zones, func(a, b *zone.Zone) int { return len(b.Origin) - len(a.Origin) })
 
 	xfer, _ := cfg.Handler("transfer").(*transfer.Transfer)
 	n := newNotifier(xfer.Notify)
-	i.server = cfg.Transport + "://" + net.JoinHostPort(slices.Concat(cfg.ListenHosts, []string{""})[0], cfg.Port)
 	i.publisher = newPublisher(&o.rules, zones, n.changed)
-	i.watcher = newWatcher(clusterName(o.masters), leader.List(o.masters), mesos.NewClient(), resolve.New(nil))
-	i.watcher.publishers = []*publisher{i.publisher}
-	p.ready = i.watcher.ready
+	p.ready = i.publisher.ready
 
 	ctx, cancel := context.WithCancel(context.Background())
 	i.cancel = cancel
-	i.watching, i.notifying = make(chan struct{}), make(chan struct{})
-	running.add(i)
-	go func() {
-		defer close(i.watching)
-		i.watcher.run(ctx)
-	}()
+	i.notifying = make(chan struct{})
 	go func() {
 		defer close(i.notifying)
 		n.run(ctx)
 	}()
+	i.watcher = running.acquire(&o.cluster)
+	running.add(i)
+	i.watcher.add(i.publisher)
 }
 
 // stop ends what start began. A NOTIFY that a secondary does not answer is
@@ -501,14 +680,16 @@ func (i *instance) stop() {
 	if i.cancel == nil {
 		return
 	}
+	i.watcher.remove(i.publisher)
 	i.cancel()
-	<-i.watching
+	running.remove(i)
+	running.release(i.watcher)
 	select {
 	case <-i.notifying:
 	case <-time.After(notifyPatience):
 		log.Warning("A NOTIFY is still under way at shutdown")
 	}
-	running.remove(i)
+	i.cancel = nil
 }
 
 // startGroup starts the stanzas of a Corefile, and then waits for all of them
@@ -517,7 +698,7 @@ type startGroup struct {
 	starts    []func() *instance
 	timeouts  []time.Duration
 	instances []*instance
-	before    *startGroup // the last group started before a reload
+	snapshots map[string]string // files, and the key of the cluster that each is of
 }
 
 type startGroupKey struct{}
@@ -527,23 +708,44 @@ func startGroupOf(c *caddy.Controller) *startGroup {
 	if g, ok := c.Get(startGroupKey{}).(*startGroup); ok {
 		return g
 	}
-	g := &startGroup{}
+	g := &startGroup{snapshots: make(map[string]string)}
 	c.Set(startGroupKey{}, g)
 	c.OnStartup(g.run)
-	// A start that fails after ours, with a port in use for example, calls none of
-	// the new callbacks: the old group stops what was started in its stead.
-	c.OnRestart(func() error {
-		g.before = running.latest()
-		return nil
-	})
 	c.OnRestartFailed(func() error {
-		if failed := running.latest(); failed != g.before {
-			failed.stop()
-			running.started(g.before)
-		}
+		running.drop(nil)
 		return nil
 	})
 	return g
+}
+
+// A start that fails after ours, with a port in use for example, calls none of
+// the callbacks of what was started. It is known by never being announced.
+func init() {
+	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
+		if i, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
+			g, _ := i.Storage[startGroupKey{}].(*startGroup)
+			running.drop(g)
+		}
+		return nil
+	})
+}
+
+// claim notes whose snapshot a file is.
+func (g *startGroup) claim(o *clusterOptions) error {
+	if o.snapshot == "" {
+		return nil
+	}
+	key := o.key()
+	if other, ok := g.snapshots[o.snapshot]; ok && other != key {
+		return fmt.Errorf("property %q: %q is the file of another stanza, which watches another cluster or in another way", "snapshot", o.snapshot)
+	}
+	g.snapshots[o.snapshot] = key
+	return nil
+}
+
+func (g *startGroup) add(start func() *instance, timeout time.Duration) {
+	g.starts = append(g.starts, start)
+	g.timeouts = append(g.timeouts, timeout)
 }
 
 func (g *startGroup) stop() {
@@ -552,28 +754,153 @@ func (g *startGroup) stop() {
 	}
 }
 
-func (g *startGroup) add(start func() *instance, timeout time.Duration) {
-	g.starts = append(g.starts, start)
-	g.timeouts = append(g.timeouts, timeout)
-}
-
 func (g *startGroup) run() error {
 	began := time.Now()
+	running.begin(g)
 	for _, start := range g.starts {
 		g.instances = append(g.instances, start())
 	}
-	running.started(g)
 	for k, i := range g.instances {
-		if isClosed(i.watcher.ready) {
+		if isClosed(i.publisher.ready) {
 			continue
 		}
 		timer := time.NewTimer(g.timeouts[k] - time.Since(began))
 		select {
-		case <-i.watcher.ready:
+		case <-i.publisher.ready:
 		case <-timer.C:
 			log.Warningf("No state of %s after %s: answering SERVFAIL until there is one", i.watcher.name, g.timeouts[k])
 		}
 		timer.Stop()
 	}
 	return nil
+}
+
+// running is what runs in this process. It is the plugin's only package-level
+// state besides the counters.
+var running = registry{
+	instances: make(map[*instance]bool),
+	watchers:  make(map[string]*sharedWatcher),
+	pending:   make(map[*startGroup]bool),
+}
+
+// registry has the stanzas that run and the watchers that they share, also
+// across a reload.
+type registry struct {
+	mu        sync.Mutex
+	instances map[*instance]bool
+	watchers  map[string]*sharedWatcher // by clusterOptions.key
+	pending   map[*startGroup]bool      // started, and not announced as running
+	born      int                       // counts watchers
+}
+
+// sharedWatcher is a watcher and how many stanzas use it.
+type sharedWatcher struct {
+	*watcher
+	key     string
+	born    int        // of registry.born
+	masters []*url.URL // as the last stanza orders them
+	users   int
+}
+
+// acquire returns the watcher of a cluster, which release is to be called for.
+func (r *registry) acquire(o *clusterOptions) *sharedWatcher {
+	key := o.key()
+	r.mu.Lock()
+	w := r.watchers[key]
+	if w == nil {
+		r.born++
+		w = &sharedWatcher{key: key, born: r.born, masters: o.masters}
+		w.watcher = o.newWatcher(func() bool { return r.owns(w) })
+		r.watchers[key] = w
+		w.start()
+	}
+	w.users++
+	reordered := !slices.EqualFunc(w.masters, o.masters, func(a, b *url.URL) bool { return *a == *b })
+	w.masters = o.masters
+	r.mu.Unlock()
+	if reordered {
+		w.number(o.masters)
+	}
+	return w
+}
+
+// owns reports whether no watcher that was started later than w has its file.
+func (r *registry) owns(w *sharedWatcher) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.watchers {
+		if other.store != nil && other.store.file == w.store.file && other.born > w.born {
+			return false
+		}
+	}
+	return true
+}
+
+// release stops w if nobody else uses it.
+func (r *registry) release(w *sharedWatcher) {
+	r.mu.Lock()
+	w.users--
+	last := w.users == 0
+	if last {
+		delete(r.watchers, w.key)
+	}
+	r.mu.Unlock()
+	if !last {
+		return
+	}
+	w.stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, other := range r.watchers {
+		if other.name == w.name {
+			return
+		}
+	}
+	forgetCluster(w.name)
+}
+
+func (r *registry) add(i *instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.instances[i] = true
+}
+
+func (r *registry) remove(i *instance) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.instances, i)
+}
+
+// zone returns the zone that is served at present; nil without one.
+func (r *registry) zone(server, origin string) *zone.Zone {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.instances {
+		for z := range i.publisher.all {
+			if i.server == server && z.Origin == origin {
+				return z.Zone
+			}
+		}
+	}
+	return nil
+}
+
+// begin notes that g is being started.
+func (r *registry) begin(g *startGroup) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending[g] = true
+}
+
+// drop stops what was started and is not running: all that is pending but g,
+// which may be nil, and is now.
+func (r *registry) drop(g *startGroup) {
+	r.mu.Lock()
+	delete(r.pending, g)
+	failed := slices.Collect(maps.Keys(r.pending))
+	clear(r.pending)
+	r.mu.Unlock()
+	for _, f := range failed {
+		f.stop()
+	}
 }

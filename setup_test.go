@@ -25,7 +25,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(o.zones, o.masters, o.rules.sources, o.ttl, o.startup, o.fall.Zones, o.bypassZones())
+	got := fmt.Sprint(o.zones, o.cluster.masters, o.rules.sources, o.ttl, o.startup, o.fall.Zones, o.bypassZones())
 	want := "[[mesos.] [dcos.thisdcos.directory.] []] [http://127.0.0.1:5050/api/v1] [0 1] 5 5s [] [mesos. dcos.thisdcos.directory.]"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -41,7 +41,7 @@ func TestProperties(t *testing.T) {
 		},
 		"calicomesos {\n containerip\n} | []":                                                                                        func(o *options) any { return o.zones[dcos] },
 		"calicomesos {\n containerip a.example b.example\n} | [a.example. b.example.]":                                               func(o *options) any { return o.zones[dcos] },
-		"calicomesos {\n master a:5050 b:5051\n master https://c:1/x\n} | [http://a:5050/api/v1 http://b:5051/api/v1 https://c:1/x]": func(o *options) any { return o.masters },
+		"calicomesos {\n master a:5050 b:5051\n master https://c:1/x\n} | [http://a:5050/api/v1 http://b:5051/api/v1 https://c:1/x]": func(o *options) any { return o.cluster.masters },
 		"calicomesos {\n ipsources auto docker mesos netinfo host\n} | [2 3 4 0 1]":                                                  func(o *options) any { return o.rules.sources },
 		"calicomesos {\n network calico storage\n} | [calico storage]":                                                               func(o *options) any { return o.rules.networks },
 		"calicomesos {\n allow 192.168.1.2/16 fd00::/8\n} | [192.168.0.0/16 fd00::/8]":                                               func(o *options) any { return o.rules.allow },
@@ -104,7 +104,19 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n master a\n}":                             {`"master"`, `"a"`, "port"},
 		"calicomesos {\n master a:1 a:1\n}":                       {`"master"`, `"a:1"`, "repeated"},
 		"calicomesos {\n master http://me:hunter2@a:1\n}":         {`"master"`, `"http://***@a:1"`},
-		"calicomesos {\n master zk://me:hunter2@a:2181/mesos\n}":  {`"master"`, `"zk://***@a:2181/mesos"`},
+		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `"a" is no host:port`},
+		"calicomesos {\n master zk://a:2181/mesos b:5050\n}":      {`"master"`, `"b:5050"`, "ZooKeeper names all"},
+		"calicomesos {\n master b:5050\n master zk://a:1/m\n}":    {`"master"`, `"zk://a:1/m"`, "ZooKeeper names all"},
+		"calicomesos {\n master file:///nowhere\n}":               {`"master"`, `"file:///nowhere"`, "no such file"},
+		"calicomesos {\n credentials nowhere\n}":                  {`"credentials"`, "nowhere"},
+		"calicomesos {\n credentials a b\n}":                      {`"credentials"`, `"b"`, "at most 1"},
+		"calicomesos {\n tls a b c d\n}":                          {`"tls"`, `"d"`, "at most 3"},
+		"calicomesos {\n tls nowhere\n}":                          {`"tls"`, `"nowhere"`},
+		"calicomesos {\n tls_servername a..b\n}":                  {`"tls_servername"`, `"a..b"`},
+		"calicomesos {\n poll 999ms\n}":                           {`"poll"`, `"999ms"`, "1s and more"},
+		"calicomesos {\n poll 30\n}":                              {`"poll"`, `"30"`},
+		"calicomesos {\n snapshot nowhere/snapshot\n}":            {`"snapshot"`, `"nowhere/snapshot"`},
+		"calicomesos {\n snapshot setup.go/snapshot\n}":           {`"snapshot"`, `"setup.go/snapshot"`},
 		"calicomesos {\n ipsources netinfo dns\n}":                {`"ipsources"`, `"dns"`},
 		"calicomesos {\n ipsources host host\n}":                  {`"ipsources"`, `"host"`, "repeated"},
 		"calicomesos {\n network\n}":                              {`"network"`},

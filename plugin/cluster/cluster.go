@@ -107,13 +107,14 @@ type Cluster struct {
 	tasks      map[key]*taskNode
 	agents     map[string]*owner[Agent]
 	frameworks map[string]*owner[Framework]
-	recovered  map[string]bool      // agents listed as recovered, of which nothing is known
+	awaited    map[string]time.Time // see hold.go
 	held       map[string]time.Time // see hold.go
-	deadline   time.Time            // no later than the first in held; zero if there is none
+	restored   bool                 // all that is known is from before a master spoke
+	deadline   time.Time            // no later than the first in awaited, held and doubts; zero if there is none
 	heldTasks  int
-	seq        uint64            // counts events
-	begun      uint64            // seq of the last whole state
-	touched    map[string]uint64 // agents: seq of the last event that named them, since the last Compare
+	named      *named              // by events since a comparison began; nil while there is none
+	doubts     map[doubt]time.Time // see compare.go
+	doubtful   bool
 	masters    Change[*Masters]
 	epoch      uint32
 	counts     Counts
@@ -133,50 +134,48 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 		tasks:      make(map[key]*taskNode),
 		agents:     make(map[string]*owner[Agent]),
 		frameworks: make(map[string]*owner[Framework]),
-		recovered:  make(map[string]bool),
+		awaited:    make(map[string]time.Time),
 		held:       make(map[string]time.Time),
-		touched:    make(map[string]uint64),
+		doubts:     make(map[doubt]time.Time),
 	}
 }
 
 // Counts returns the sizes of the cluster.
 func (c *Cluster) Counts() Counts {
 	n := c.counts
-	n.Tasks, n.Held, n.Recovered = len(c.tasks), c.heldTasks, len(c.recovered)
+	n.Tasks, n.Held, n.Recovered = len(c.tasks), c.heldTasks, 0
 	for id := range c.held {
 		if c.agents[id].epoch != c.epoch {
+			n.Recovered++
+		}
+	}
+	for id, at := range c.awaited {
+		if at.IsZero() && !c.isHeld(id) {
 			n.Recovered++
 		}
 	}
 	return n
 }
 
-// Complete reports whether all that runs is known: no agent is listed as
-// recovered of which nothing is known.
-func (c *Cluster) Complete() bool { return len(c.recovered) == 0 }
+// Complete reports whether all that runs is known: no agent is awaited, and a
+// master has spoken.
+func (c *Cluster) Complete() bool { return !c.restored && len(c.awaited) == 0 }
 
 // Apply takes in an event.
 func (c *Cluster) Apply(ev mesos.Event) {
-	c.seq++
+	c.note(ev)
 	switch ev := ev.(type) {
 	case mesos.Subscribed:
 		c.replace(ev.State)
+		c.restored = false
 	case mesos.TaskAdded:
 		c.addTask(ev.Task)
+		c.doubtOwners(ev.Task)
 	case mesos.TaskUpdated:
-		if n := c.tasks[key{ev.FrameworkID, ev.TaskID}]; n != nil {
-			agent := n.agent.id
-			c.setTask(n, n.task.With(ev))
-			if ev.State.AgentGone() {
-				c.touched[agent] = c.seq
-				c.dropAgent(agent)
-			}
-		}
+		c.updateTask(ev)
 	case mesos.AgentAdded:
-		c.touched[ev.Agent.ID] = c.seq
 		c.addAgent(ev.Agent)
 	case mesos.AgentRemoved:
-		c.touched[ev.AgentID] = c.seq
 		c.dropAgent(ev.AgentID)
 	case mesos.FrameworkAdded:
 		c.addFramework(ev.Framework)
@@ -189,6 +188,20 @@ func (c *Cluster) Apply(ev mesos.Event) {
 	}
 }
 
+func (c *Cluster) updateTask(u mesos.TaskUpdated) {
+	n := c.tasks[key{u.FrameworkID, u.TaskID}]
+	if n == nil {
+		c.doubtTask(u)
+		return
+	}
+	agent := n.agent.id
+	c.setTask(n, n.task.With(u))
+	if u.State.AgentGone() {
+		c.noteAgent(agent)
+		c.dropAgent(agent)
+	}
+}
+
 func (c *Cluster) addTask(t *mesos.Task) {
 	k := key{t.FrameworkID, t.ID}
 	n := c.tasks[k]
@@ -198,6 +211,10 @@ func (c *Cluster) addTask(t *mesos.Task) {
 	} else {
 		t = t.Keep(n.task)
 		c.unhold(n)
+		n.epoch = c.epoch
+		if n.task.Equal(t) {
+			return
+		}
 	}
 	n.epoch = c.epoch
 	if n.task == nil || n.task.AgentID != t.AgentID {
@@ -257,7 +274,6 @@ func (c *Cluster) framework(id string) *owner[Framework] {
 }
 
 func (c *Cluster) addAgent(a *mesos.Agent) {
-	delete(c.recovered, a.ID)
 	c.registered(a.ID)
 	o := c.agent(a.ID)
 	o.epoch = c.epoch
@@ -266,7 +282,7 @@ func (c *Cluster) addAgent(a *mesos.Agent) {
 
 // dropAgent takes an agent for gone. Its tasks are parked; held ones go.
 func (c *Cluster) dropAgent(id string) {
-	delete(c.recovered, id)
+	delete(c.awaited, id)
 	c.release(id)
 	if a := c.agents[id]; a != nil {
 		c.setAgent(a, nil)
@@ -441,6 +457,28 @@ func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
 		}
 	}
 	return ch
+}
+
+// State returns the running tasks with their agents and frameworks, as a master
+// would tell them.
+func (c *Cluster) State() *mesos.State {
+	s := &mesos.State{Tasks: make([]*mesos.Task, 0, len(c.tasks)), Agents: make([]*mesos.Agent, 0, len(c.agents))}
+	for _, n := range c.tasks {
+		if n.instance().Valid() {
+			s.Tasks = append(s.Tasks, n.task)
+		}
+	}
+	for _, o := range c.agents {
+		if o.now != nil {
+			s.Agents = append(s.Agents, o.now.Agent)
+		}
+	}
+	for _, o := range c.frameworks {
+		if o.now != nil {
+			s.Frameworks = append(s.Frameworks, o.now.Framework)
+		}
+	}
+	return s
 }
 
 // All returns the whole cluster as of the last Take, as if all of it were new.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
@@ -164,21 +166,94 @@ func TestNothingIsLeft(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	recovered := mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}, {ID: "s2"}}}}
-	c := New(nil)
-	for i, step := range []struct {
-		event mesos.Event
-		want  bool
-	}{
-		{recovered, false},
-		{agent, false},
-		{mesos.AgentRemoved{AgentID: "s2"}, true},
-		{recovered, false},
-		{subscribed(), true},
-	} {
-		c.Apply(step.event)
-		if c.Complete() != step.want {
-			t.Errorf("step %d: complete is %v", i, c.Complete())
+	synctest.Test(t, func(t *testing.T) {
+		c := New(nil)
+		for i, step := range []struct {
+			event mesos.Event
+			after time.Duration
+			want  bool
+		}{
+			{recovered, 0, false},
+			{agent, 0, false},
+			{mesos.AgentRemoved{AgentID: "s2"}, 0, false}, // s may have more tasks to announce
+			{nil, announceTime, true},
+			{recovered, 0, false},
+			{subscribed(), 0, true},
+		} {
+			time.Sleep(step.after)
+			c.Expire()
+			if step.event != nil {
+				c.Apply(step.event)
+			}
+			if c.Complete() != step.want {
+				t.Errorf("step %d: complete is %v", i, c.Complete())
+			}
 		}
+	})
+}
+
+// TestRestore starts from a snapshot that knows the task a: until a master has
+// told all of what the snapshot knows, nothing can be denied.
+func TestRestore(t *testing.T) {
+	const a = "a of marathon on 10.0.0.1"
+	const both = a + "; b of marathon on 10.0.0.1"
+	type step struct {
+		event    mesos.Event
+		after    time.Duration // let pass first
+		want     string
+		complete bool
+	}
+	other := mesos.AgentAdded{Agent: &mesos.Agent{ID: "other"}}
+	nothing := mesos.Subscribed{State: &mesos.State{}}
+	for name, steps := range map[string][]step{
+		"no master speaks": {{nil, time.Hour, a, false}},
+		"a whole state":    {{subscribed(task("b", 1)), 0, "b of marathon on 10.0.0.1", true}},
+		"a failover": {
+			{recoveredState, 0, a, false}, {added("b", 1), time.Minute, a + "; b of marathon on 10.0.0.1", false},
+			{agent, 0, both, false}, {nil, announceTime, both, true}, {nil, HoldTime, "b of marathon on 10.0.0.1", true},
+		},
+		"two failovers":        {{recoveredState, 0, a, false}, {recoveredState, time.Second, a, false}},
+		"a state of nothing":   {{nothing, 0, a, false}, {nil, HoldTime, "", true}},
+		"nothing, then all":    {{nothing, 0, a, false}, {agent, time.Second, a, false}, {added("a", 1), 0, a, false}, {nil, HoldTime, a, true}},
+		"the agent is removed": {{recoveredState, 0, a, false}, {mesos.AgentRemoved{AgentID: "s"}, 0, "", true}},
+		"another agent":        {{recoveredState, 0, a, false}, {other, 0, a, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := New(nil)
+				c.Restore(subscribed(task("a", 1)).State)
+				v := view{}
+				v.follow(t, c.Take())
+				if v.String() != a || c.Complete() {
+					t.Fatalf("restored %q, complete: %v", v, c.Complete())
+				}
+				for i, s := range steps {
+					time.Sleep(s.after)
+					c.Expire()
+					if s.event != nil {
+						c.Apply(s.event)
+					}
+					v.follow(t, c.Take())
+					if v.String() != s.want || c.Complete() != s.complete {
+						t.Errorf("step %d: %q, complete: %v, want %q, %v", i, v, c.Complete(), s.want, s.complete)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestState gives what a cluster tells to another one.
+func TestState(t *testing.T) {
+	c, other := New(nil), New(nil)
+	for _, ev := range []mesos.Event{agent, framework, added("a", 1), added("b", 0), added("c", 1), updated("c", 10), agent} {
+		c.Apply(ev)
+	}
+	other.Restore(c.State())
+	v := view{}
+	v.follow(t, other.Take())
+	if n := other.Counts(); v.String() != "a of marathon on 10.0.0.1" || n != (Counts{Tasks: 1, Agents: 1, Frameworks: 1}) {
+		t.Errorf("%q, %+v", v, n)
 	}
 }
 

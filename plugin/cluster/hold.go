@@ -12,20 +12,35 @@ import (
 // waits before it is believed.
 const HoldTime = 10 * time.Second
 
+// announceTime is how long an agent of which nothing was known has, once it has
+// registered, before its tasks count as told: the master sends them in one go.
+const announceTime = time.Second
+
 // A new leader knows its agents only as they re-register. Until then it lists
 // them as recovered, and the agents, frameworks and tasks that were known before
 // are held: they stay in the cluster, with an epoch before the present one.
 // c.held has the agents, with the time at which what they have not announced
 // goes; zero for one that has not re-registered.
+//
+// c.awaited has the agents whose tasks are not all known: those of which nothing
+// is, and those of which only a snapshot tells. Its times are those at which
+// they will have told; zero for one that has not re-registered. Until then no
+// name can be denied.
+
+// Restore makes s, which was known once, the whole cluster, until a master
+// speaks.
+func (c *Cluster) Restore(s *mesos.State) {
+	c.replace(s)
+	c.restored = true
+}
 
 // replace makes s the whole cluster: what it does not name is held, if its
 // agent may yet tell of it, or gone.
 func (c *Cluster) replace(s *mesos.State) {
 	c.epoch++
-	c.begun = c.seq
 	clear(c.held)
-	c.deadline = time.Time{}
-	clear(c.touched)
+	c.named = nil
+	clear(c.doubts)
 	for _, f := range s.Frameworks {
 		c.addFramework(f)
 	}
@@ -65,20 +80,28 @@ func (c *Cluster) replace(s *mesos.State) {
 // recovered, or all, for a while, if it knows no agent whatever.
 func (c *Cluster) hold(s *mesos.State) {
 	if s.NoAgents() {
+		at := time.Now().Add(HoldTime)
 		for id, a := range c.agents {
 			if a.now != nil {
-				c.until(id, time.Now().Add(HoldTime))
+				c.until(c.held, id, at)
+				if c.restored {
+					c.until(c.awaited, id, at)
+				}
 			}
 		}
-		return // those that were recovered are still awaited, until GET_AGENTS tells
+		return // those that were awaited still are, until GET_AGENTS tells
 	}
-	clear(c.recovered)
+	before := c.awaited
+	c.awaited = make(map[string]time.Time)
 	for _, r := range s.RecoveredAgents {
-		switch a := c.agents[r.ID]; {
-		case a == nil || a.now == nil:
-			c.recovered[r.ID] = true
-		case a.epoch != c.epoch:
-			c.until(r.ID, time.Time{})
+		a := c.agents[r.ID]
+		_, unsure := before[r.ID]
+		known := a != nil && a.now != nil
+		if known && a.epoch != c.epoch {
+			c.until(c.held, r.ID, time.Time{})
+		}
+		if !known || unsure || c.restored {
+			c.until(c.awaited, r.ID, time.Time{})
 		}
 	}
 }
@@ -95,10 +118,13 @@ func (c *Cluster) unhold(n *taskNode) {
 	}
 }
 
-// registered starts the time that a held agent has to announce its tasks.
+// registered starts the time that an agent has to announce its tasks.
 func (c *Cluster) registered(agent string) {
 	if c.isHeld(agent) {
-		c.until(agent, time.Now().Add(HoldTime))
+		c.until(c.held, agent, time.Now().Add(HoldTime))
+	}
+	if _, ok := c.awaited[agent]; ok {
+		c.until(c.awaited, agent, time.Now().Add(announceTime))
 	}
 }
 
@@ -127,15 +153,20 @@ func (c *Cluster) release(agent string) {
 // Deadline returns when Expire has something to do; zero if there is nothing.
 func (c *Cluster) Deadline() time.Time { return c.deadline }
 
-// until sets how long an agent is held.
-func (c *Cluster) until(agent string, at time.Time) {
-	c.held[agent] = at
+// until sets in times, c.held or c.awaited, how long an agent is there.
+func (c *Cluster) until(times map[string]time.Time, agent string, at time.Time) {
+	times[agent] = at
+	c.wake(at)
+}
+
+// wake brings the deadline forward to at, unless that is zero.
+func (c *Cluster) wake(at time.Time) {
 	if !at.IsZero() && (c.deadline.IsZero() || at.Before(c.deadline)) {
 		c.deadline = at
 	}
 }
 
-// Expire lets go what was held long enough.
+// Expire lets go what was held, awaited or doubted long enough.
 func (c *Cluster) Expire() {
 	now := time.Now()
 	if c.deadline.IsZero() || c.deadline.After(now) {
@@ -146,61 +177,15 @@ func (c *Cluster) Expire() {
 		if !at.IsZero() && !at.After(now) {
 			c.release(agent)
 		} else {
-			c.until(agent, at)
+			c.wake(at)
 		}
 	}
-}
-
-// Mark stands for the events that have been applied.
-func (c *Cluster) Mark() uint64 { return c.seq }
-
-// Compare applies what a GET_AGENTS answered that was asked for when Mark
-// returned mark: agents leave without an event when they become unreachable or
-// never return. What an event has touched since is left as it is, and an answer
-// from before the present master's state is ignored. It returns how many agents
-// differed; that a held agent is given up counts as none.
-func (c *Cluster) Compare(s *mesos.State, mark uint64) int {
-	if mark < c.begun {
-		return 0
-	}
-	differences := 0
-	listed := make(map[string]bool, len(s.Agents))
-	for _, a := range s.Agents {
-		listed[a.ID] = true
-		o := c.agents[a.ID]
-		known := o != nil && o.now != nil && o.epoch == c.epoch && *o.now.Agent == *a
-		if !known && c.touched[a.ID] <= mark {
-			c.addAgent(a)
-			differences++
+	for agent, at := range c.awaited {
+		if !at.IsZero() && !at.After(now) {
+			delete(c.awaited, agent)
+		} else {
+			c.wake(at)
 		}
 	}
-	recovered := make(map[string]bool, len(s.RecoveredAgents))
-	for _, a := range s.RecoveredAgents {
-		recovered[a.ID] = true
-	}
-	for id := range c.recovered {
-		if !recovered[id] && c.touched[id] <= mark {
-			delete(c.recovered, id)
-		}
-	}
-	if s.Malformed > 0 {
-		return differences // an agent may be listed and not be decoded
-	}
-	for id, o := range c.agents {
-		if o.now == nil || listed[id] || recovered[id] || c.touched[id] > mark {
-			continue
-		}
-		if o.epoch == c.epoch {
-			differences++
-		} else if at := c.held[id]; !at.IsZero() {
-			continue // of a state without agents: the deadline decides
-		}
-		c.dropAgent(id)
-	}
-	for id, seq := range c.touched {
-		if seq <= mark {
-			delete(c.touched, id)
-		}
-	}
-	return differences
+	c.expireDoubts(now)
 }

@@ -87,49 +87,6 @@ func TestHold(t *testing.T) {
 	}
 }
 
-// TestCompare compares the cluster with what GET_AGENTS answers.
-func TestCompare(t *testing.T) {
-	other := &mesos.Agent{ID: "other"}
-	const a = "a of marathon on 10.0.0.1"
-	for name, tc := range map[string]struct {
-		before      []mesos.Event
-		late        []mesos.Event // after the request
-		answer      *mesos.State
-		want        string
-		differences int
-	}{
-		"nothing new":                 {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
-		"gone":                        {nil, nil, &mesos.State{}, "", 1},
-		"new":                         {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent, other}}, a, 1},
-		"added after the request":     {nil, []mesos.Event{mesos.AgentAdded{Agent: other}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
-		"removed after the request":   {nil, []mesos.Event{mesos.AgentRemoved{AgentID: "s"}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, "", 0},
-		"from before the state":       {nil, []mesos.Event{subscribed(task("a", 1))}, &mesos.State{}, a, 0},
-		"held, still recovered":       {[]mesos.Event{recoveredState}, nil, &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, a, 0},
-		"held, and given up":          {[]mesos.Event{recoveredState}, nil, &mesos.State{}, "", 0},
-		"held, back unseen":           {[]mesos.Event{recoveredState}, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 1},
-		"one cannot be decoded":       {nil, nil, &mesos.State{Malformed: 1}, a, 0},
-		"held for a state of nothing": {[]mesos.Event{mesos.Subscribed{State: &mesos.State{}}}, nil, &mesos.State{}, a, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := New(nil)
-			v := view{}
-			c.Apply(subscribed(task("a", 1)))
-			for _, ev := range tc.before {
-				c.Apply(ev)
-			}
-			mark := c.Mark()
-			for _, ev := range tc.late {
-				c.Apply(ev)
-			}
-			n := c.Compare(tc.answer, mark)
-			v.follow(t, c.Take())
-			if v.String() != tc.want || n != tc.differences {
-				t.Errorf("%q with %d differences, want %q with %d", v, n, tc.want, tc.differences)
-			}
-		})
-	}
-}
-
 // TestStateOfNothing gets a state without agents while agents are awaited, and
 // while a framework has no tasks.
 func TestStateOfNothing(t *testing.T) {
@@ -153,20 +110,4 @@ func TestStateOfNothing(t *testing.T) {
 			t.Errorf("in the end: %+v", n)
 		}
 	})
-}
-
-func TestCompareCompletes(t *testing.T) {
-	c := New(nil)
-	c.Apply(recoveredState) // nothing is known of s
-	if c.Complete() {
-		t.Error("complete with an unknown agent")
-	}
-	c.Compare(&mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, c.Mark())
-	if c.Complete() {
-		t.Error("complete with an agent that is still recovered")
-	}
-	c.Compare(&mesos.State{}, c.Mark())
-	if !c.Complete() {
-		t.Error("not complete once the agent is given up")
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -36,6 +37,11 @@ func (l List) Run(ctx context.Context, found func(View)) {
 	<-ctx.Done()
 }
 
+func (v *View) equal(o *View) bool {
+	same := func(a, b *url.URL) bool { return a == b || a != nil && b != nil && *a == *b }
+	return same(v.Leader, o.Leader) && slices.EqualFunc(v.Masters, o.Masters, same)
+}
+
 // Parse returns the API of the master at endpoint: `http[s]://host:port[/path]`
 // or `host:port`. Errors do not name the endpoint, which may hold a secret.
 func Parse(endpoint string) (*url.URL, error) {
@@ -47,7 +53,7 @@ func Parse(endpoint string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.Unwrap(err)
 	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, fmt.Errorf("scheme %q is not http or https, by which masters are found", u.Scheme)
+		return nil, fmt.Errorf("scheme %q is none of http, https, zk, file", u.Scheme)
 	case u.User != nil:
 		return nil, errors.New("a principal and its secret do not belong here")
 	case u.Hostname() == "":

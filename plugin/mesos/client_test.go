@@ -35,10 +35,10 @@ func TestSubscribe(t *testing.T) {
 
 	for name, at := range map[string]string{"leader": leading.URL + "/api/v1", "follower": following.URL + "/api/v1"} {
 		t.Run(name, func(t *testing.T) {
-			c := NewClient()
+			c := NewClient(Config{})
 			defer c.Close()
 			active := 0
-			s, err := c.Subscribe(t.Context(), parseURL(t, at), func() { active++ })
+			s, err := c.Subscribe(t.Context(), parseURL(t, at), func(n int) { active += n })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -46,29 +46,43 @@ func TestSubscribe(t *testing.T) {
 			ev, err := s.Next()
 			first, ok := ev.(Subscribed)
 			if err != nil || !ok || len(first.State.Tasks) != 10 || active == 0 {
-				t.Errorf("first event is %T, %v, after %d reads", ev, err, active)
+				t.Errorf("first event is %T, %v, after %d octets", ev, err, active)
 			}
-			if s.Leader.Host != leading.Host || s.Remote.String() != leading.Host {
-				t.Errorf("leader %s at %s, want %s", s.Leader.Host, s.Remote, leading.Host)
+			if s.Leader.URL.Host != leading.Host || s.Leader.Remote.String() != leading.Host {
+				t.Errorf("leader %s at %s, want %s", s.Leader.URL, s.Leader.Remote, leading.Host)
 			}
-			m, err := c.Master(t.Context(), parseURL(t, at))
+			m, err := s.Leader.Master(t.Context())
 			if want := (Master{"127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
 				t.Errorf("master is %+v, %v", m, err)
 			}
-			state, err := c.State(t.Context(), parseURL(t, at))
-			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 {
+			state, who, err := c.State(t.Context(), parseURL(t, at), nil)
+			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 || who.URL.Host != leading.Host {
+				t.Errorf("state is %+v of %+v, %v", state, who, err)
+			}
+			if state, err = s.Leader.State(t.Context(), nil); err != nil || len(state.Tasks) != 10 {
 				t.Errorf("state is %+v, %v", state, err)
 			}
-			agents, err := c.Agents(t.Context(), parseURL(t, at))
-			switch {
-			case name == "follower":
-				if err == nil || !strings.Contains(err.Error(), "leads instead") {
-					t.Errorf("agents of another master are %+v, %v", agents, err)
-				}
-			case err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2:
+			if agents, err := s.Leader.Agents(t.Context()); err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2 {
 				t.Errorf("agents are %+v, %v", agents, err)
 			}
 		})
+	}
+}
+
+// TestLeadsNoMore asks a master that led, and now redirects to another.
+func TestLeadsNoMore(t *testing.T) {
+	m := mesostest.NewMaster(0)
+	srv := mesostest.Start(m)
+	defer srv.Close()
+	c := NewClient(Config{})
+	defer c.Close()
+	_, who, err := c.State(t.Context(), parseURL(t, srv.URL+"/api/v1"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Follow("192.0.2.1:5050")
+	if agents, err := who.Agents(t.Context()); err == nil || !strings.Contains(err.Error(), "leads no more, but 192.0.2.1:5050") {
+		t.Errorf("agents are %+v, %v", agents, err)
 	}
 }
 
@@ -92,6 +106,7 @@ func TestRefusals(t *testing.T) {
 		"long page":                      {answer(404, "Content-Type: text/html", strings.Repeat("<p>", 1000)), 404, `404 Not Found: "<p><p>`},
 		"a page of a proxy":              {answer(200, "Content-Type: text/html; charset=utf-8", "<html>"), 0, `answer is "text/html", not application/x-protobuf`},
 		"JSON":                           {answer(200, "Content-Type: application/json", "{}"), 0, `answer is "application/json"`},
+		"redirect with a secret":         {answer(307, "Location: http://me:hunter2@192.0.2.1:1/", ""), 0, "which is no master"},
 		"redirect to nowhere":            {answer(307, "X: y", ""), 307, "307 Temporary Redirect"},
 		"redirect to itself":             {answer(307, "Location: /api/v1", ""), 0, "more than 3 redirects"},
 		"redirect to a file":             {answer(307, "Location: file:///etc/passwd", ""), 0, "which is no master"},
@@ -101,7 +116,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(tc.handler)
 			defer srv.Close()
-			c := NewClient()
+			c := NewClient(Config{})
 			defer c.Close()
 			_, err := c.Subscribe(t.Context(), parseURL(t, srv.URL+"/api/v1"), nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 400 {
@@ -119,12 +134,12 @@ func TestRefusals(t *testing.T) {
 func TestNoContent(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Type", protobuf) }))
 	defer srv.Close()
-	c := NewClient()
+	c := NewClient(Config{})
 	defer c.Close()
-	if s, err := c.Agents(t.Context(), parseURL(t, srv.URL)); err == nil {
+	if s, err := (&Leader{URL: parseURL(t, srv.URL), client: c}).Agents(t.Context()); err == nil {
 		t.Errorf("agents are %+v", s)
 	}
-	if s, err := c.State(t.Context(), parseURL(t, srv.URL)); err == nil {
+	if s, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil); err == nil {
 		t.Errorf("the state is %+v", s)
 	}
 }
@@ -133,7 +148,7 @@ func TestStreamEnds(t *testing.T) {
 	m := mesostest.NewMaster(0)
 	srv := mesostest.Start(m)
 	defer srv.Close()
-	c := NewClient()
+	c := NewClient(Config{})
 	defer c.Close()
 	for name, tc := range map[string]struct {
 		end  func(cancel context.CancelFunc)
@@ -160,5 +175,22 @@ func TestStreamEnds(t *testing.T) {
 				t.Errorf("%v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// TestCompressed subscribes at what compresses the stream although it is not to.
+func TestCompressed(t *testing.T) {
+	asked := ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Header.Get("Accept-Encoding")
+		w.Header().Set("Content-Type", protobuf)
+		w.Header().Set("Content-Encoding", "gzip")
+	}))
+	defer srv.Close()
+	c := NewClient(Config{})
+	defer c.Close()
+	_, err := c.Subscribe(t.Context(), parseURL(t, srv.URL), nil)
+	if err == nil || !strings.Contains(err.Error(), `encoded as "gzip"`) || asked != "identity" {
+		t.Errorf("%v, asked for %q", err, asked)
 	}
 }

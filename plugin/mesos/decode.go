@@ -1,7 +1,6 @@
 package mesos
 
 import (
-	"encoding/binary"
 	"errors"
 	"math"
 	"net/netip"
@@ -18,6 +17,14 @@ const maxInterned = 1 << 17
 
 // defaultAgentPort is the default of AgentInfo.port.
 const defaultAgentPort = 5051
+
+// Labels that say something of addresses and ports.
+const (
+	networkScope  = "network-scope" // of a port of a DiscoveryInfo
+	vipPrefix     = "VIP_PORT"      // of a task
+	dockerAddress = "Docker.NetworkSettings.IPAddress"
+	mesosAddress  = "MesosContainerizer.NetworkSettings.IPAddress"
+)
 
 // errNoState is a SUBSCRIBED of which nothing can be believed.
 var errNoState = errors.New("SUBSCRIBED has no state")
@@ -153,20 +160,23 @@ func response(w *wire, num protowire.Number, decode func(*wire) (bool, error)) (
 
 // state decodes a GetState into s as it streams in.
 func (d *decoder) state(w *wire, s *State) (bool, error) {
-	return w.nested(func(num protowire.Number, wt protowire.Type) (bool, error) {
-		if wt != protowire.BytesType {
-			return false, nil
-		}
-		switch num {
-		case 1:
-			return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateTask(s, num, b) })
-		case 3:
-			return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateFramework(s, num, b) })
-		case 4:
-			return d.agents(w, s)
-		}
+	return w.nested(func(num protowire.Number, wt protowire.Type) (bool, error) { return d.stateField(w, s, num, wt) })
+}
+
+// stateField decodes the field num of a GetState.
+func (d *decoder) stateField(w *wire, s *State, num protowire.Number, wt protowire.Type) (bool, error) {
+	if wt != protowire.BytesType {
 		return false, nil
-	})
+	}
+	switch num {
+	case 1:
+		return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateTask(s, num, b) })
+	case 3:
+		return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateFramework(s, num, b) })
+	case 4:
+		return d.agents(w, s)
+	}
+	return false, nil
 }
 
 // agents decodes a GetAgents into s.
@@ -326,9 +336,9 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 		case 12:
 			f.nested(eachLabel(f.b, func(key, value []byte) {
 				switch string(key) {
-				case "Docker.NetworkSettings.IPAddress":
+				case dockerAddress:
 					s.DockerAddrs = append(s.DockerAddrs, ParseAddr(string(value)))
-				case "MesosContainerizer.NetworkSettings.IPAddress":
+				case mesosAddress:
 					s.MesosAddrs = append(s.MesosAddrs, ParseAddr(string(value)))
 				}
 			}))
@@ -461,7 +471,7 @@ func (d *decoder) port(b []byte, p *Port) error {
 			p.Protocol = d.intern(f.b)
 		case 5:
 			f.nested(eachLabel(f.b, func(key, value []byte) {
-				if string(key) == "network-scope" {
+				if string(key) == networkScope {
 					p.Host = string(value) == "host"
 				}
 			}))
@@ -508,11 +518,10 @@ func (d *decoder) ports(b []byte, to *[]PortRange) error {
 
 // vipPort notes a label VIP_PORTn.
 func (d *decoder) vipPort(t *Task, key, value []byte) {
-	const prefix = "VIP_PORT"
-	if len(key) <= len(prefix) || !strings.EqualFold(string(key[:len(prefix)]), prefix) {
+	if len(key) <= len(vipPrefix) || !strings.EqualFold(string(key[:len(vipPrefix)]), vipPrefix) {
 		return
 	}
-	n, err := strconv.ParseUint(string(key[len(prefix):]), 10, 16)
+	n, err := strconv.ParseUint(string(key[len(vipPrefix):]), 10, 16)
 	protocol, _, ok := strings.Cut(string(value), "://")
 	if err == nil && ok {
 		t.VIPPorts = append(t.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
@@ -587,57 +596,6 @@ func (d *decoder) frameworkInfo(b []byte, fw *Framework) error {
 		}
 	}
 	return f.err
-}
-
-// master decodes a MasterInfo.
-func (d *decoder) master(b []byte) (Master, error) {
-	var (
-		m    Master
-		host string
-		port uint32
-	)
-	f := scan(b)
-	for f.next() {
-		switch f.num {
-		case 2:
-			m.Addr = masterIP(uint32(f.u))
-		case 3:
-			m.Port = uint32(f.u)
-		case 5:
-			m.Hostname = string(f.b)
-		case 7:
-			g := scan(f.b)
-			for g.next() {
-				switch g.num {
-				case 1:
-					m.Hostname = string(g.b)
-				case 2:
-					host = string(g.b)
-				case 3:
-					port = uint32(g.u)
-				}
-			}
-			f.nested(g.err)
-		}
-	}
-	if addr := ParseAddr(host); addr.IsValid() {
-		m.Addr = addr
-	}
-	if port != 0 {
-		m.Port = port
-	}
-	return m, f.err
-}
-
-// masterIP reads MasterInfo.ip, an IPv4 address in network order read as a
-// little-endian number: 16777343 is 127.0.0.1.
-func masterIP(ip uint32) netip.Addr {
-	if ip == 0 {
-		return netip.Addr{}
-	}
-	var b [4]byte
-	binary.LittleEndian.PutUint32(b[:], ip)
-	return netip.AddrFrom4(b)
 }
 
 // parsePID returns the address in a libprocess pid, `slave(1)@10.0.0.7:5051`.

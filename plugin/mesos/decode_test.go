@@ -279,11 +279,28 @@ func TestMasterAddress(t *testing.T) {
 		},
 		"ip alone":      {mesostest.MasterInfo{IP: 16777343, Port: 5050}, Master{Addr: netip.MustParseAddr("127.0.0.1"), Port: 5050}},
 		"hostname only": {mesostest.MasterInfo{Hostname: "a", Port: 5050}, Master{Hostname: "a", Port: 5050}},
+		"nothing":       {mesostest.MasterInfo{Port: 5050}, Master{}},
+		"no port":       {mesostest.MasterInfo{Hostname: "a", IP: 16777343}, Master{}},
 	} {
-		got, err := newDecoder().master(mesostest.Protobuf(&tc.info))
-		if err != nil || got != tc.want {
+		fromJSON, err := json.Marshal(tc.info)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := MasterFromProtobuf(mesostest.Protobuf(&tc.info))
+		if got != tc.want || (err == nil) != (tc.want != Master{}) {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
+		if got, err = MasterFromJSON(fromJSON); got != tc.want || (err == nil) != (tc.want != Master{}) {
+			t.Errorf("%s in JSON: %+v, %v", name, got, err)
+		}
+	}
+	for _, odd := range []string{"", "{", `{"ip":"127.0.0.1"}`, "\xff"} {
+		if m, err := MasterFromJSON([]byte(odd)); err == nil {
+			t.Errorf("%q is read as %+v", odd, m)
+		}
+	}
+	if m, err := MasterFromProtobuf([]byte("\xff")); err == nil {
+		t.Errorf("read as %+v", m)
 	}
 }
 

@@ -5,6 +5,7 @@ package mesos
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -147,6 +148,34 @@ type Network struct {
 	PortMappings []PortMapping
 }
 
+// Equal reports whether t and o say the same to DNS; when a status said it does
+// not matter.
+func (t *Task) Equal(o *Task) bool {
+	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.Name == o.Name && t.State == o.State &&
+		t.Discovery.equal(o.Discovery) && t.Container.equal(&o.Container) && slices.Equal(t.Ports, o.Ports) &&
+		slices.Equal(t.VIPPorts, o.VIPPorts) && t.Status.equal(&o.Status)
+}
+
+func (d *Discovery) equal(o *Discovery) bool {
+	if d == nil || o == nil {
+		return d == o
+	}
+	return d.Name == o.Name && d.Visibility == o.Visibility && slices.Equal(d.Ports, o.Ports)
+}
+
+func (c *Container) equal(o *Container) bool {
+	return c.Docker == o.Docker && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
+}
+
+func (s *Status) equal(o *Status) bool {
+	return s.Health == o.Health && slices.EqualFunc(s.Networks, o.Networks, Network.equal) &&
+		slices.Equal(s.DockerAddrs, o.DockerAddrs) && slices.Equal(s.MesosAddrs, o.MesosAddrs)
+}
+
+func (n Network) equal(o Network) bool {
+	return n.Name == o.Name && slices.Equal(n.Addrs, o.Addrs) && slices.Equal(n.PortMappings, o.PortMappings)
+}
+
 // With returns the task as it is after u. The state is u's (TASK_UPDATED.state
 // is the truth, its status may lag behind); of the status what u has replaces
 // what was known, the rest stays.
@@ -184,13 +213,6 @@ type Framework struct {
 	Name     string
 	Hostname string
 	WebUIURL string
-}
-
-// Master is a v1 MasterInfo.
-type Master struct {
-	Hostname string
-	Addr     netip.Addr // address.ip, else ip (in its byte order), else invalid
-	Port     uint32
 }
 
 // State is a v1 GetState: a whole cluster.

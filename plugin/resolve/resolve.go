@@ -70,6 +70,31 @@ func (r *Resolver) Addrs(host string) []netip.Addr {
 	return e.addrs
 }
 
+// Seed makes addresses known that hosts had before, until they are looked up.
+func (r *Resolver) Seed(hosts map[string][]netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for host, addrs := range hosts {
+		if r.hosts[host] == nil {
+			r.hosts[host] = &entry{addrs: clean(addrs), backOff: minBackOff, wanted: true}
+		}
+	}
+	signal(r.wake)
+}
+
+// Known returns the hosts that resolved, with their addresses.
+func (r *Resolver) Known() map[string][]netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := make(map[string][]netip.Addr)
+	for host, e := range r.hosts {
+		if len(e.addrs) > 0 {
+			known[host] = e.addrs
+		}
+	}
+	return known
+}
+
 // Changed is signalled when Take has hosts.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 

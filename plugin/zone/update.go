@@ -96,15 +96,21 @@ type Status struct {
 // which is returned; so does the first call.
 func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
-	changed := tx.settle()
-	first := z.gen.Load() == nil
-	if changed || first {
+	changed := tx.settle() || z.gen.Load() == nil
+	if z.old != nil {
+		if before := z.old.Current(); before != nil {
+			tx.next.serial = before.serial
+			changed = !before.same(tx.next)
+		}
+		z.old = nil
+	}
+	if changed {
 		tx.next.serial = nextSerial(tx.next.serial, now)
 	}
 	tx.next.complete, tx.next.stale = s.Complete, s.Stale
 	z.last = tx.next
 	z.gen.Store(tx.next)
-	return changed || first
+	return changed
 }
 
 // settle lets the names above appear and disappear with those below, drops

@@ -41,6 +41,7 @@ type Zone struct {
 	gen  atomic.Pointer[Generation]
 	last *Generation // of the writer; what gen points to, once published
 	txs  uint32      // of the writer: the number of the last transaction
+	old  *Zone       // that this one takes the place of, until the first publication
 }
 
 // New returns a zone in which nothing is published yet: Current returns nil.
@@ -64,6 +65,10 @@ func New(c Config) *Zone {
 	z.last = tx.next
 	return z
 }
+
+// TakeOver makes z go on where old, which may be nil, is when z is first
+// published: with a later serial, or with the same if they hold the same.
+func (z *Zone) TakeOver(old *Zone) { z.old = old }
 
 // Current returns the published generation; nil before the first.
 func (z *Zone) Current() *Generation { return z.gen.Load() }
@@ -126,6 +131,19 @@ type Generation struct {
 	complete bool
 	stale    bool
 	records  int
+}
+
+// same reports whether g and o, of another zone, answer the same.
+func (g *Generation) same(o *Generation) bool {
+	if g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
+		return false
+	}
+	for n := range g.table.all {
+		if !sameRecords(n.served(), o.table.find(o.zone.seed, n.owner).served()) {
+			return false
+		}
+	}
+	return true
 }
 
 // Serial returns the serial of the SOA.

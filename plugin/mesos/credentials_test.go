@@ -1,0 +1,425 @@
+package mesos
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+func writeFile(t *testing.T, file, content string) string {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestLoadCredentials(t *testing.T) {
+	dir := t.TempDir()
+	key := newKey(t)
+	account := func(change func(m map[string]string)) string {
+		m := map[string]string{"scheme": "RS256", "uid": "dns", "private_key": keyPEM(t, key), "login_endpoint": "https://leader.example/acs/api/v1/auth/login"}
+		change(m)
+		b, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	for name, tc := range map[string]struct{ content, want string }{
+		"a line":                  {"dns hunter2\n", ""},
+		"a line with tabs":        {"\tdns\thunter2", ""},
+		"JSON":                    {` {"principal": "dns", "secret": "hunter2"}`, ""},
+		"an account":              {account(func(map[string]string) {}), ""},
+		"nothing":                 {"", "neither `principal secret`"},
+		"one word":                {"hunter2", "neither `principal secret`"},
+		"three words":             {"dns hunter2 hunter2", "neither `principal secret`"},
+		"a colon":                 {"d:ns hunter2", "a principal with a colon"},
+		"broken JSON":             {`{"principal": "hunter2"`, "malformed JSON"},
+		"JSON of another type":    {`{"principal": "dns", "secret": ["hunter2"]}`, "malformed JSON"},
+		"no secret":               {`{"principal": "hunter2"}`, "neither principal and secret"},
+		"an account without uid":  {account(func(m map[string]string) { delete(m, "uid") }), "without uid"},
+		"an account without key":  {account(func(m map[string]string) { m["private_key"] = "hunter2" }), "no RSA key"},
+		"an odd login_endpoint":   {account(func(m map[string]string) { m["login_endpoint"] = "ftp://hunter2" }), "login_endpoint"},
+		"a login_endpoint's user": {account(func(m map[string]string) { m["login_endpoint"] = "http://a:hunter2@b/" }), "login_endpoint"},
+	} {
+		_, err := LoadCredentials(writeFile(t, filepath.Join(dir, "credentials"), tc.content))
+		switch {
+		case (err == nil) != (tc.want == ""), err != nil && !strings.Contains(err.Error(), tc.want):
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		case err != nil && strings.Contains(err.Error(), "hunter2"):
+			t.Errorf("%s: the error tells: %v", name, err)
+		}
+	}
+	if _, err := LoadCredentials(filepath.Join(dir, "nowhere")); err == nil {
+		t.Error("a file that is not there is read")
+	}
+}
+
+func newKey(t *testing.T) *rsa.PrivateKey {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func keyPEM(t *testing.T, key *rsa.PrivateKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// authorized is a master that answers those who say the right words.
+type authorized struct {
+	want atomic.Pointer[string]
+	got  atomic.Pointer[string] // the last Authorization
+}
+
+func (a *authorized) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	got := r.Header.Get("Authorization")
+	a.got.Store(&got)
+	if got != *a.want.Load() {
+		w.Header().Set("WWW-Authenticate", `Basic realm="mesos-master-readwrite"`)
+		http.Error(w, "You said "+got+" "+strings.Repeat("x", 9000)+got, http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("Content-Type", protobuf)
+	_, _ = w.Write([]byte("\x08\x08\x4a\x00")) // an empty GET_STATE
+}
+
+const (
+	basicHunter2 = "Basic ZG5zOmh1bnRlcjI=" // dns:hunter2
+	basicHunter3 = "Basic ZG5zOmh1bnRlcjM=" // dns:hunter3
+)
+
+// TestBasic changes the secret, once in time and once after it was refused.
+func TestBasic(t *testing.T) {
+	file := writeFile(t, filepath.Join(t.TempDir(), "credentials"), "dns hunter2")
+	credentials, err := LoadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authorized{}
+	srv := httptest.NewServer(a)
+	defer srv.Close()
+	c := NewClient(Config{Credentials: credentials})
+	defer c.Close()
+	for _, tc := range []struct{ file, want string }{
+		{"dns hunter2", basicHunter2}, {"dns hunter3\n", basicHunter3}, {"broken", basicHunter3}, {"dns   hunter2", basicHunter2},
+	} {
+		writeFile(t, file, tc.file)
+		a.want.Store(&tc.want)
+		if _, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil); err != nil {
+			t.Errorf("%q: %v", tc.file, err)
+		}
+	}
+	nothing := "nothing"
+	a.want.Store(&nothing)
+	_, _, err = c.State(t.Context(), parseURL(t, srv.URL), nil)
+	if err == nil || strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "ZG5z") || !strings.Contains(err.Error(), "401") || len(err.Error()) > 400 {
+		t.Errorf("refused with %v", err)
+	}
+}
+
+// redirecting sends everybody to another place.
+func redirecting(to *string) *httptest.Server {
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", *to)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}))
+}
+
+// TestWhoIsTold holds the client to whom it tells the secret.
+func TestWhoIsTold(t *testing.T) {
+	credentials, err := LoadCredentials(writeFile(t, filepath.Join(t.TempDir(), "credentials"), "dns hunter2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authorized{}
+	want := basicHunter2
+	a.want.Store(&want)
+	leader := httptest.NewServer(a)
+	defer leader.Close()
+	host := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
+	toLeader := "//" + host(leader) + "/master/api/v1"
+	stranger := redirecting(&toLeader)
+	defer stranger.Close()
+	toStranger := "//" + host(stranger) + "/master/api/v1"
+	follower := redirecting(&toStranger)
+	defer follower.Close()
+	second := redirecting(&toLeader)
+	defer second.Close()
+	secure := httptest.NewTLSServer(follower.Config.Handler)
+	defer secure.Close()
+	for name, tc := range map[string]struct {
+		ask   string
+		known []string
+		want  string // in the error; "" where the leader is told
+	}{
+		"configured":                               {leader.URL, []string{leader.URL}, ""},
+		"named by a configured one":                {second.URL, []string{second.URL}, ""},
+		"named by one that a configured one named": {follower.URL, []string{follower.URL}, "is not told the credentials"},
+		"named by a stranger, but configured":      {follower.URL, []string{follower.URL, leader.URL}, ""},
+		"named by ZooKeeper since":                 {follower.URL, []string{follower.URL, stranger.URL}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a.got.Store(nil)
+			c := NewClient(Config{Credentials: credentials})
+			defer c.Close()
+			var known []*url.URL
+			for _, k := range tc.known {
+				known = append(known, parseURL(t, k))
+			}
+			c.SetMasters(known)
+			_, who, err := c.State(t.Context(), parseURL(t, tc.ask), nil)
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("%v, want %q", err, tc.want)
+			}
+			if told := a.got.Load(); (told != nil) != (tc.want == "") {
+				t.Errorf("told %v", told)
+			}
+			if err == nil {
+				if _, err := who.State(t.Context(), nil); err != nil {
+					t.Errorf("asked again: %v", err)
+				}
+			}
+		})
+	}
+	t.Run("from https to http", func(t *testing.T) {
+		toStranger = leader.URL // absolute
+		a.got.Store(nil)
+		c := NewClient(Config{Credentials: credentials, TLS: &TLS{Files: []string{certificate(t, secure)}}})
+		defer c.Close()
+		c.SetMasters([]*url.URL{parseURL(t, secure.URL), parseURL(t, leader.URL)})
+		_, _, err := c.State(t.Context(), parseURL(t, secure.URL), nil)
+		if err == nil || !strings.Contains(err.Error(), "in the clear") || a.got.Load() != nil {
+			t.Errorf("%v, told %v", err, a.got.Load())
+		}
+	})
+}
+
+// certificate writes the certificate of a server to a file.
+func certificate(t *testing.T, s *httptest.Server) string {
+	t.Helper()
+	return writeFile(t, filepath.Join(t.TempDir(), "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})))
+}
+
+// TestTLS asks a master whose certificate is of an authority of its own.
+func TestTLS(t *testing.T) {
+	a := &authorized{}
+	nothing := ""
+	a.want.Store(&nothing)
+	srv := httptest.NewUnstartedServer(a)
+	srv.Config.ErrorLog = nil
+	srv.StartTLS()
+	defer srv.Close()
+	file := certificate(t, srv) // for 127.0.0.1, ::1 and example.com
+	other := httptest.NewTLSServer(a)
+	defer other.Close()
+	ask := func(c *Client) error {
+		_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+		return err
+	}
+	for name, tc := range map[string]struct {
+		tls  *TLS
+		want string
+	}{
+		"its authority":        {&TLS{Files: []string{file}}, ""},
+		"another name of it":   {&TLS{Files: []string{file}, ServerName: "example.com"}, ""},
+		"a name it has not":    {&TLS{Files: []string{file}, ServerName: "example.org"}, "example.org"},
+		"the system's":         {nil, "certificate"},
+		"an authority of none": {&TLS{Files: []string{filepath.Join(t.TempDir(), "nowhere")}}, "nowhere"},
+	} {
+		c := NewClient(Config{TLS: tc.tls})
+		err := ask(c)
+		c.Close()
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want %q", name, err, tc.want)
+		}
+	}
+
+	// The file changes: what cannot be read changes nothing.
+	c := NewClient(Config{TLS: &TLS{Files: []string{file}}})
+	defer c.Close()
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority := newAuthority(t)
+	for _, step := range []struct {
+		content string
+		want    bool
+	}{{string(good), true}, {"broken", true}, {authority, false}, {string(good) + "\n", true}} {
+		writeFile(t, file, step.content)
+		c.Close() // the idle connection
+		if err := ask(c); (err == nil) != step.want {
+			t.Errorf("with %.40q: %v", step.content, err)
+		}
+	}
+}
+
+// newAuthority returns a certificate that has signed nothing.
+func newAuthority(t *testing.T) string {
+	t.Helper()
+	key := newKey(t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(7), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+// TestClientCertificate asks a master that wants to know who asks.
+func TestClientCertificate(t *testing.T) {
+	a := &authorized{}
+	nothing := ""
+	a.want.Store(&nothing)
+	srv := httptest.NewUnstartedServer(a)
+	srv.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	srv.StartTLS()
+	defer srv.Close()
+	ca := certificate(t, srv)
+	key := newKey(t)
+	template := &x509.Certificate{SerialNumber: big.NewInt(8), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert := writeFile(t, filepath.Join(dir, "cert.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	keyFile := writeFile(t, filepath.Join(dir, "key.pem"), keyPEM(t, key))
+	for _, tc := range []struct {
+		files []string
+		ok    bool
+	}{{[]string{cert, keyFile, ca}, true}, {[]string{ca}, false}} {
+		c := NewClient(Config{TLS: &TLS{Files: tc.files}})
+		_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+		c.Close()
+		if (err == nil) != tc.ok {
+			t.Errorf("with %d files: %v", len(tc.files), err)
+		}
+	}
+}
+
+// iam is a DC/OS login endpoint, and the master that takes its tokens.
+type iam struct {
+	t      *testing.T
+	key    *rsa.PrivateKey
+	life   time.Duration // of a token; 0: it does not say
+	logins int
+	token  string // that is taken
+	fail   bool
+}
+
+func (i *iam) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/acs/api/v1/auth/login" {
+		a := &authorized{}
+		want := "token=" + i.token
+		a.want.Store(&want)
+		a.ServeHTTP(w, r)
+		return
+	}
+	i.logins++
+	if i.fail {
+		http.Error(w, "no", http.StatusForbidden)
+		return
+	}
+	var login struct{ UID, Token string }
+	if err := json.NewDecoder(r.Body).Decode(&login); err != nil || r.Header.Get("Authorization") != "" {
+		i.t.Errorf("login: %v", err)
+	}
+	var claims jwt.MapClaims
+	_, err := jwt.ParseWithClaims(login.Token, &claims, func(*jwt.Token) (any, error) { return &i.key.PublicKey, nil }, jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired())
+	if err != nil || claims["uid"] != "dns" || login.UID != "dns" {
+		i.t.Errorf("login of %q with %v: %v", login.UID, claims, err)
+	}
+	answer := jwt.MapClaims{"uid": "dns", "n": i.logins}
+	if i.life > 0 {
+		answer["exp"] = time.Now().Add(i.life).Unix()
+	}
+	if i.token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, answer).SignedString([]byte("the authority's")); err != nil {
+		i.t.Error(err)
+	}
+	fmt.Fprintf(w, `{"token": %q}`, i.token)
+}
+
+// TestServiceAccount logs in, renews the token before it expires, and after it
+// was refused.
+func TestServiceAccount(t *testing.T) {
+	key := newKey(t)
+	b, err := json.Marshal(map[string]string{"uid": "dns", "private_key": keyPEM(t, key), "login_endpoint": "http://iam.example:80/acs/api/v1/auth/login"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, filepath.Join(t.TempDir(), "account.json"), string(b))
+	for name, tc := range map[string]struct{ life, again time.Duration }{
+		"for five days":       {120 * time.Hour, 90 * time.Hour},
+		"without saying when": {0, 45 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				i := &iam{t: t, key: key, life: tc.life}
+				srv := mesostest.StartInMemory(i)
+				defer srv.Close()
+				c := NewClient(Config{Credentials: mustLoad(t, file), Dial: srv.Dial})
+				defer c.Close()
+				ask := func(logins int) {
+					t.Helper()
+					if _, _, err := c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil); err != nil {
+						t.Fatal(err)
+					}
+					if i.logins != logins {
+						t.Errorf("%d logins, want %d", i.logins, logins)
+					}
+				}
+				ask(1)
+				ask(1)
+				time.Sleep(tc.again - time.Minute)
+				ask(1)
+				time.Sleep(2 * time.Minute)
+				ask(2) // before it expires
+				i.token = "revoked"
+				ask(3) // after a 401
+				i.token, i.fail = "revoked", true
+				_, _, err := c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil)
+				if err == nil || !strings.Contains(err.Error(), `log in as "dns"`) || !strings.Contains(err.Error(), "403") {
+					t.Errorf("a login that is refused: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func mustLoad(t *testing.T, file string) *Credentials {
+	t.Helper()
+	c, err := LoadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

@@ -1,0 +1,93 @@
+package mesos
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	pkgtls "github.com/coredns/coredns/plugin/pkg/tls"
+)
+
+// TLS says how masters are to prove who they are, and how we do.
+type TLS struct {
+	Files      []string // [CERT KEY] [CACERT], read again when they change
+	ServerName string   // that the masters' certificates are for; "": the host of their URL
+}
+
+// Load reads the files. Errors name the file.
+func (t *TLS) Load() (*tls.Config, error) {
+	config, err := pkgtls.NewTLSConfigFromArgs(t.Files...)
+	if err != nil {
+		return nil, err
+	}
+	config.ServerName = t.ServerName
+	return config, nil
+}
+
+// httpClient is an http.Client that follows no redirect by itself, since they
+// name the leader, and takes in changed certificates.
+type httpClient struct {
+	tls  *TLS
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+
+	mu      sync.Mutex
+	files   fileStates // as of client
+	current *http.Client
+}
+
+func (c *httpClient) do(req *http.Request) (*http.Response, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	return client.Do(req)
+}
+
+// client returns a client with the certificates as they are now; with those of
+// before while they cannot be read.
+func (c *httpClient) client() (*http.Client, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var config *tls.Config
+	if c.tls != nil {
+		files := statFiles(c.tls.Files...)
+		if c.current != nil && files.equal(c.files) {
+			return c.current, nil
+		}
+		var err error
+		if config, err = c.tls.Load(); err != nil {
+			if c.current == nil {
+				return nil, err
+			}
+			return c.current, nil
+		}
+		c.files = files
+	} else if c.current != nil {
+		return c.current, nil
+	}
+	if c.current != nil {
+		c.current.CloseIdleConnections()
+	}
+	c.current = &http.Client{
+		Transport: &http.Transport{
+			DialContext:         c.dial,
+			TLSClientConfig:     config,
+			TLSHandshakeTimeout: dialTimeout,
+			MaxIdleConnsPerHost: 1,
+			IdleConnTimeout:     time.Minute,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c.current, nil
+}
+
+func (c *httpClient) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		c.current.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,62 @@
+package mesostest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// InMemory serves masters by connections in memory, so that a test in a bubble
+// of testing/synctest can let time pass that is not real.
+type InMemory struct {
+	listener pipes
+	srv      http.Server
+}
+
+// StartInMemory serves h, whatever address is dialled, until Close.
+func StartInMemory(h http.Handler) *InMemory {
+	m := &InMemory{listener: pipes{conns: make(chan net.Conn), done: make(chan struct{})}}
+	m.srv.Handler = h
+	go m.srv.Serve(&m.listener) //nolint:errcheck // ends with Close
+	return m
+}
+
+// Dial connects to the server, as a net.Dialer's DialContext.
+func (m *InMemory) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case m.listener.conns <- server:
+		return client, nil
+	case <-m.listener.done:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Close breaks all connections and stops serving.
+func (m *InMemory) Close() error { return m.srv.Close() }
+
+// pipes is a listener in memory.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5050} }
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
