@@ -90,7 +90,7 @@ func Write(file string, s *Snapshot) error {
 func write(f io.Writer, s *Snapshot) error {
 	sum := sha256.New()
 	w := bufio.NewWriter(io.MultiWriter(f, sum))
-	_, _ = fmt.Fprintf(w, "%s%d\n", magic, version) // the error stays in w
+	_, _ = fmt.Fprintf(w, "%s%d\n", magic, version)              // the error stays in w
 	if err := json.NewEncoder(w).Encode(&s.Header); err != nil { // ends in a newline
 		return err
 	}
