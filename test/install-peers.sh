@@ -9,6 +9,8 @@ need dig bind9-dnsutils
 need kdig knot-dnsutils
 need named bind9
 need unbound unbound
+[ -x /usr/share/zookeeper/bin/zkServer.sh ] || missing="$missing zookeeper"
+need java default-jre-headless
 [ -n "$missing" ] || exit 0
 
 echo "installing$missing"

@@ -109,6 +109,7 @@ type Cluster struct {
 	frameworks map[string]*owner[Framework]
 	awaited    map[string]time.Time // see hold.go
 	held       map[string]time.Time // see hold.go
+	blank      time.Time            // until when a leader that began without any agent may lack some
 	restored   bool                 // all that is known is from before a master spoke
 	deadline   time.Time            // no later than the first in awaited, held and doubts; zero if there is none
 	heldTasks  int

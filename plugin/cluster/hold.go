@@ -38,7 +38,8 @@ func (c *Cluster) Restore(s *mesos.State) {
 // agent may yet tell of it, or gone.
 func (c *Cluster) replace(s *mesos.State) {
 	c.epoch++
-	clear(c.held)
+	before := c.held
+	c.held = make(map[string]time.Time)
 	c.named = nil
 	clear(c.doubts)
 	for _, f := range s.Frameworks {
@@ -50,7 +51,7 @@ func (c *Cluster) replace(s *mesos.State) {
 	for _, t := range s.Tasks {
 		c.addTask(t)
 	}
-	c.hold(s)
+	c.hold(s, before)
 	for _, n := range c.tasks {
 		if n.epoch != c.epoch && !c.isHeld(n.agent.id) {
 			c.removeTask(n)
@@ -76,11 +77,13 @@ func (c *Cluster) replace(s *mesos.State) {
 	}
 }
 
-// hold decides which agents of before are held: those that s lists as
-// recovered, or all, for a while, if it knows no agent whatever.
-func (c *Cluster) hold(s *mesos.State) {
+// hold decides which agents are held: those that s lists as recovered, or all,
+// for a while, if it knows no agent whatever. If that while is not over, those
+// that were held before still are.
+func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 	if s.NoAgents() {
 		at := time.Now().Add(HoldTime)
+		c.blank = at
 		for id, a := range c.agents {
 			if a.now != nil {
 				c.until(c.held, id, at)
@@ -91,11 +94,18 @@ func (c *Cluster) hold(s *mesos.State) {
 		}
 		return // those that were awaited still are, until GET_AGENTS tells
 	}
-	before := c.awaited
+	if time.Now().Before(c.blank) {
+		for id := range before {
+			if a := c.agents[id]; a != nil && a.now != nil && a.epoch != c.epoch {
+				c.until(c.held, id, c.blank)
+			}
+		}
+	}
+	awaited := c.awaited
 	c.awaited = make(map[string]time.Time)
 	for _, r := range s.RecoveredAgents {
 		a := c.agents[r.ID]
-		_, unsure := before[r.ID]
+		_, unsure := awaited[r.ID]
 		known := a != nil && a.now != nil
 		if known && a.epoch != c.epoch {
 			c.until(c.held, r.ID, time.Time{})

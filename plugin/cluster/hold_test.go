@@ -42,6 +42,10 @@ func TestHold(t *testing.T) {
 			{framework, 0, both}, {added("b", 1), 9 * time.Second, both}, {nil, time.Minute, both},
 		},
 		"a state of nothing, that stays": {{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {nil, 9 * time.Second, both}, {nil, time.Second, ""}},
+		"a state of nothing, then another's": {
+			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{{ID: "other"}}}}, 4 * time.Second, both},
+			{nil, 5 * time.Second, both}, {nil, time.Second, ""},
+		},
 		"no framework returns": {
 			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), 0, both}, {nil, HoldTime, a},
 		},
