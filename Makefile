@@ -1,12 +1,13 @@
 GO ?= go
 MASTER ?=
 FUZZTIME ?= 10s
+SOAK ?= 1h
 BENCH ?= .
 
 # golangci-lint is run by version, so that a finding is the same everywhere.
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build run test e2e lint bench fuzz plugincfg clean
+.PHONY: build run test e2e soak lint bench fuzz plugincfg clean
 
 build: ## CoreDNS with the plugin, and the simulated master, in bin/
 	$(GO) build -o bin/ ./cmd/...
@@ -24,6 +25,10 @@ test: ## all tests, with -race where there is a C compiler
 e2e: build ## tests of the whole program with real peers
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e ./test/...
+
+soak: build ## the chaos test for SOAK: masters, ZooKeeper and CoreDNS fail, and no answer may be wrong
+	test/install-peers.sh
+	$(GO) test -count=1 -tags e2e -run '^TestChaos$$' -timeout 0 -v ./test -args -chaos $(SOAK)
 
 lint:
 	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
