@@ -19,6 +19,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
+	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/transfer"
 
 	"github.com/miekg/dns"
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 		clog.Discard()
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts"}); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -193,9 +194,16 @@ func zoneLines(g *zone.Generation) lines {
 // inMemory runs a watcher of a master that h plays, in a bubble of synctest.
 func inMemory(t *testing.T, h http.Handler, publishers ...*publisher) *watcher {
 	t.Helper()
+	return inMemoryWith(t, h, func(*watcher) {}, publishers...)
+}
+
+// inMemoryWith is inMemory with a watcher that is prepared before it starts.
+func inMemoryWith(t *testing.T, h http.Handler, prepare func(w *watcher), publishers ...*publisher) *watcher {
+	t.Helper()
 	srv := mesostest.StartInMemory(h)
 	client := mesos.NewClient(mesos.Config{Dial: srv.Dial})
 	w := newWatcher("test", leader.List{parseMaster(t, "127.0.0.1:5050")}, client, resolve.New(func(context.Context, string) ([]netip.Addr, error) { return nil, io.EOF }))
+	prepare(w)
 	w.start()
 	for _, p := range publishers {
 		w.add(p)
@@ -422,4 +430,250 @@ func readStream(t *testing.T, file string) (*mesostest.Replay, []mesostest.Recor
 		t.Fatal(err)
 	}
 	return mesostest.NewReplay(stream, "application/x-protobuf"), index
+}
+
+// TestSnapshot restarts while the masters are away.
+func TestSnapshot(t *testing.T) {
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	m.AddFramework(&mesostest.Framework{FrameworkInfo: mesostest.FrameworkInfo{Name: "chronos", ID: &mesostest.ID{Value: "c"}, Hostname: "chronos.example", WebUIURL: "http://chronos.example:4400"}})
+	master := mesostest.Start(m)
+	defer master.Close()
+	file := filepath.Join(t.TempDir(), "snapshot")
+	block := fmt.Sprintf("transfer {\n to *\n}\n%s mesos 192.168.0.0/16 {\n master %s\n snapshot %s\n startup_timeout 10s\n}", pluginName, master.URL, file)
+
+	s := startServer(t, block)
+	before := make(map[string]lines)
+	for _, origin := range []string{"mesos.", "dcos.thisdcos.directory.", "168.192.in-addr.arpa."} {
+		rrs, err := s.axfr(origin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before[origin] = served(rrs)
+	}
+	serial := s.serial("mesos.")
+	s.stop()
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("%v, %v", info, err)
+	}
+	m.Refuse(http.StatusServiceUnavailable, "No leader elected")
+
+	s = startServer(t, block)
+	for origin, want := range before {
+		for i := range running.instances {
+			for z := range i.publisher.all {
+				if z.Origin != origin {
+					continue
+				}
+				if diff := difference(zoneLines(z.Current()), want); diff != "" {
+					t.Errorf("restored %s:\n%s", origin, diff)
+				}
+			}
+		}
+	}
+	r := s.ask("nginx.marathon.mesos.", dns.TypeA)
+	if len(r.Answer) != 3 || !r.Authoritative || extendedError(r) != dns.ExtendedErrorCodeStaleAnswer {
+		t.Errorf("a known name: %s", r)
+	}
+	if r := s.ask("nope.mesos.", dns.TypeA); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("an unknown name: %s", r)
+	}
+	if _, err := s.axfr("mesos."); err == nil {
+		t.Error("a stale zone is transferred")
+	}
+	if now := s.serial("mesos."); int32(now-serial) <= 0 {
+		t.Errorf("serial %d after %d", now, serial)
+	}
+	_, values := gathered(t)
+	for name, v := range values {
+		if strings.HasPrefix(name, "synced") && v != 0 || strings.HasPrefix(name, "tasks{") && v != 10 || strings.HasPrefix(name, "state_age") && (v <= 0 || v > 60) {
+			t.Errorf("%s is %v", name, v)
+		}
+	}
+	if err := s.restart(block, ""); err != nil { // a reload, meanwhile
+		t.Fatal(err)
+	}
+	if r := s.ask("nginx.marathon.mesos.", dns.TypeA); len(r.Answer) != 3 || extendedError(r) != dns.ExtendedErrorCodeStaleAnswer {
+		t.Errorf("a known name: %s", r)
+	}
+
+	m.Lead()
+	eventually(t, func() string {
+		r := s.ask("nope.mesos.", dns.TypeA)
+		if r.Rcode != dns.RcodeNameError || extendedError(r) != 0 {
+			return r.String()
+		}
+		return ""
+	})
+}
+
+// extendedError returns the extended error of r, 0 without one.
+func extendedError(r *dns.Msg) uint16 {
+	if o := r.IsEdns0(); o != nil {
+		for _, option := range o.Option {
+			if e, ok := option.(*dns.EDNS0_EDE); ok {
+				return e.InfoCode
+			}
+		}
+	}
+	return 0
+}
+
+// TestSnapshotIsKept lets nothing replace a good snapshot that is worse.
+func TestSnapshotIsKept(t *testing.T) {
+	m := mesostest.NewMaster(15 * time.Second)
+	tut := mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "snapshot")
+	run := func(zone, masters string) *dns.Msg {
+		t.Helper()
+		s := startServer(t, fmt.Sprintf("%s {\n master %s\n snapshot %s\n startup_timeout 1s\n}", pluginName, masters, file))
+		r := s.ask(zone, dns.TypeAAAA)
+		s.stop()
+		return r
+	}
+	read := func() string {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	const v6 = "v6.marathon.mesos."
+	if r := run(v6, master.URL); len(r.Answer) != 1 {
+		t.Fatal(r)
+	}
+	good := read()
+
+	// A leader of which nothing is known: the names are held, and the zone incomplete.
+	whole := m.State()
+	info := tut.Agent(7, "172.24.197.109").AgentInfo
+	m.Load(&mesostest.GetState{Agents: &mesostest.GetAgents{Recovered: []*mesostest.AgentInfo{&info}}})
+	if r := run("nope.mesos.", master.URL); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("an incomplete state: %s", r)
+	}
+	if read() != good {
+		t.Error("an incomplete state was written")
+	}
+	// No master at all.
+	m.Refuse(http.StatusServiceUnavailable, "No leader elected")
+	if r := run(v6, master.URL); len(r.Answer) != 1 {
+		t.Errorf("from the snapshot: %s", r)
+	}
+	if read() != good {
+		t.Error("what was restored was written")
+	}
+	// Another cluster, and one with a master more.
+	if r := run(v6, "http://192.0.2.1:1"); r.Rcode != dns.RcodeServerFailure {
+		t.Errorf("from the snapshot of another cluster: %s", r)
+	}
+	if r := run(v6, "http://192.0.2.1:1 "+master.URL); len(r.Answer) != 1 {
+		t.Errorf("with a master more: %s", r)
+	}
+	// A torn one, and none of ours.
+	m.Load(whole)
+	for _, tc := range []struct {
+		content string
+		written bool
+	}{{good[:len(good)/2], true}, {"", true}, {"precious", false}} {
+		if err := os.WriteFile(file, []byte(tc.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.Refuse(http.StatusServiceUnavailable, "No leader elected")
+		if r := run(v6, master.URL); r.Rcode != dns.RcodeServerFailure {
+			t.Errorf("from %.10q: %s", tc.content, r)
+		}
+		m.Lead()
+		if r := run(v6, master.URL); len(r.Answer) != 1 {
+			t.Errorf("after %.10q: %s", tc.content, r)
+		}
+		if written := read() != tc.content; written != tc.written {
+			t.Errorf("%.10q was written over: %v", tc.content, written)
+		}
+	}
+}
+
+// TestSnapshotRate changes a cluster all the time.
+func TestSnapshotRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		file := filepath.Join(t.TempDir(), "snapshot")
+		inMemoryWith(t, m, func(w *watcher) {
+			w.store = newStore(file, "test", []string{"x"}, func() bool { return true })
+		}, p)
+		<-p.ready
+		for range 600 {
+			pass(100 * time.Millisecond)
+			tut.Wander(m)
+		}
+		if n := testutil.ToFloat64(savesTotal.WithLabelValues("test", "ok")); n < 5 || n > 7 {
+			t.Errorf("%v snapshots in a minute", n)
+		}
+		pass(time.Minute)
+		before := testutil.ToFloat64(savesTotal.WithLabelValues("test", "ok"))
+		pass(time.Hour)
+		if n := testutil.ToFloat64(savesTotal.WithLabelValues("test", "ok")) - before; n != 0 {
+			t.Errorf("%v snapshots in an hour without a change", n)
+		}
+	})
+}
+
+// TestDoubt has events name what was never announced: the whole state is asked
+// for, and tells.
+func TestDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		inMemory(t, m, p)
+		<-p.ready
+		pass(time.Second)
+		state := m.State()
+		state.Agents.Agents = append(state.Agents.Agents, tut.Agent(2, "172.24.197.103"))
+		m.Load(state) // without an event
+		m.AddTask(tut.Task(mesostest.App{Name: "late", Network: "calico"}, "late.1", 2, "192.168.1.1"))
+		exists := func() bool { return p.zones[mesosDNS][0].Current().Lookup("late.marathon", "", dns.TypeA, 0).Exists }
+		pass(4 * time.Second)
+		if exists() {
+			t.Error("a task of an unknown agent is published")
+		}
+		pass(2 * time.Second)
+		if !exists() {
+			t.Error("the agent is not asked for")
+		}
+		if n := testutil.ToFloat64(differencesTotal.WithLabelValues("test")); n != 1 {
+			t.Errorf("%v differences", n)
+		}
+	})
+}
+
+// TestPolled polls a cluster that changes, and then does not.
+func TestPolled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		published := 0
+		p.changed = func(string) { published++ }
+		w := inMemoryWith(t, m, func(w *watcher) { w.follower.Poll = 10 * time.Second }, p)
+		<-p.ready
+		pass(time.Second)
+		tut.Wander(m)
+		pass(10 * time.Second)
+		if got := p.zones[mesosDNS][0].Current().Lookup("wanderer.marathon", "x.", dns.TypeA, 0).Answer; len(got) != 1 || rdata(got[0]) != "192.168.50.201" {
+			t.Errorf("wanderer is at %v", got)
+		}
+		published = 0
+		pass(time.Hour)
+		if published != 0 {
+			t.Errorf("%d publications without a change", published)
+		}
+		if s := w.stats.Load(); !s.synced || m.Subscribers() != 0 {
+			t.Errorf("synced: %v, %d subscribers", s.synced, m.Subscribers())
+		}
+	})
 }

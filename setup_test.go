@@ -1,11 +1,19 @@
 package calicomesos
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -242,4 +250,242 @@ func TestReload(t *testing.T) {
 		t.Fatal("started with a bad zone")
 	}
 	expect("example")
+}
+
+// counted is a master that counts its subscriptions.
+type counted struct {
+	*mesostest.Master
+	subscriptions atomic.Int32
+}
+
+func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	if bytes.Equal(body, []byte{8, 18}) { // SUBSCRIBE
+		c.subscriptions.Add(1)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	c.Master.ServeHTTP(w, r)
+}
+
+// countedTutorial serves the tutorial's cluster.
+func countedTutorial(t *testing.T) (*counted, *mesostest.Server) {
+	t.Helper()
+	c := &counted{Master: mesostest.NewMaster(15 * time.Second)}
+	mesostest.NewTutorial(c.Master)
+	srv := mesostest.Start(c)
+	t.Cleanup(srv.Close)
+	return c, srv
+}
+
+// restart reloads the server with a server block for all names that has the
+// given lines, and more server blocks.
+func (s *server) restart(block, more string) error {
+	corefile := fmt.Sprintf(".:0 {\n\tbind 127.0.0.1\n\terrors\n%s\n}\n%s", block, more)
+	next, err := s.instance.Restart(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
+	s.instance = next
+	s.addr = s.instance.Servers()[0].LocalAddr().String()
+	return err
+}
+
+func (s *server) serial(zone string) uint32 {
+	s.t.Helper()
+	m := s.ask(zone, dns.TypeSOA)
+	if len(m.Answer) != 1 {
+		s.t.Fatalf("no SOA of %s: %s", zone, m)
+	}
+	return m.Answer[0].(*dns.SOA).Serial
+}
+
+// TestSharing reloads a Corefile in several ways: one watcher serves all stanzas
+// that watch the cluster in the same way, and is kept, and with it the serials of
+// the zones that do not change.
+func TestSharing(t *testing.T) {
+	m, srv := countedTutorial(t)
+	stanza := func(zones, more string) string {
+		return fmt.Sprintf("%s %s {\n master %s\n%s\n}", pluginName, zones, srv.URL, more)
+	}
+	s := startServer(t, stanza("mesos 192.168.0.0/16", ""))
+	first := s.serial("mesos.")
+	for _, step := range []struct {
+		name          string
+		zones, more   string
+		block         string // another server block
+		subscriptions int32
+		watchers      int
+		moved         bool // the serial
+	}{
+		{"nothing changes", "mesos 192.168.0.0/16", "", "", 1, 1, false},
+		{"another TTL", "mesos 192.168.0.0/16", "ttl 7", "", 1, 1, true},
+		{"other addresses", "mesos 192.168.0.0/16", "ttl 7\n ipsources host", "", 1, 1, true},
+		{"another stanza", "mesos 192.168.0.0/16", "ttl 7\n ipsources host", "example.:0 {\n bind 127.0.0.1\n" + stanza("example", "containerip") + "\n}\n", 1, 1, false},
+		{"another way to watch", "mesos 192.168.0.0/16", "ttl 7\n ipsources host\n poll 1h", "", 1, 1, false},
+		{"the first again", "mesos 192.168.0.0/16", "", "", 2, 1, true},
+	} {
+		if err := s.restart(stanza(step.zones, step.more), step.block); err != nil {
+			t.Fatal(err)
+		}
+		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" && step.more == "" {
+			t.Errorf("%s: answered %q", step.name, got)
+		}
+		serial := s.serial("mesos.")
+		if n := m.subscriptions.Load(); n != step.subscriptions || len(running.watchers) != step.watchers || int32(serial-first) < 0 || (serial != first) != step.moved {
+			t.Errorf("%s: %d subscriptions, %d watchers, serial %d after %d", step.name, n, len(running.watchers), serial, first)
+		}
+		first = serial
+	}
+	if len(running.pending) != 0 {
+		t.Errorf("%d groups are pending", len(running.pending))
+	}
+}
+
+// TestReloadWithoutMasters reloads while no master can be reached.
+func TestReloadWithoutMasters(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := fmt.Sprintf("%s {\n master %s\n startup_timeout 0s\n}", pluginName, srv.URL)
+	s := startServer(t, strings.Replace(stanza, "0s", "5s", 1))
+	srv.Close()
+	for range 3 {
+		if err := s.restart(strings.Replace(stanza, "0s", "5s", 1), ""); err != nil {
+			t.Fatal(err)
+		}
+		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+			t.Fatalf("answered %q", got)
+		}
+		if m := s.ask("nope.mesos.", dns.TypeA); m.Rcode != dns.RcodeNameError {
+			t.Errorf("unknown name: %s", dns.RcodeToString[m.Rcode])
+		}
+		if err := s.restart(stanza, ""); err != nil { // without a wait, at that
+			t.Fatal(err)
+		}
+		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+			t.Fatalf("answered %q", got)
+		}
+	}
+}
+
+// TestReloadUnderLoad asks all the while.
+func TestReloadUnderLoad(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := func(ttl int) string { return fmt.Sprintf("%s {\n master %s\n ttl %d\n}", pluginName, srv.URL, ttl) }
+	corefile := func(port, ttl int) caddy.Input {
+		return caddy.CaddyfileInput{Filepath: "Corefile", ServerTypeName: "dns", Contents: fmt.Appendf(nil, ".:%d {\n bind 127.0.0.1\n%s\n}\n", port, stanza(ttl))}
+	}
+	s := startServer(t, stanza(5))
+	port := s.instance.Servers()[0].Addr().(*net.TCPAddr).Port
+	next, err := s.instance.Restart(corefile(port, 5)) // a port that lasts
+	if err != nil {
+		t.Skip("the port is taken meanwhile")
+	}
+	s.instance = next
+	addr := s.instance.Servers()[0].LocalAddr().String()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var wg sync.WaitGroup
+	var asked atomic.Int64
+	wg.Go(func() {
+		client := &dns.Client{Timeout: 5 * time.Second}
+		for ctx.Err() == nil {
+			r, _, err := client.Exchange(new(dns.Msg).SetQuestion("v6.marathon.mesos.", dns.TypeAAAA), addr)
+			if err != nil || answers(r) != "fd00:192:168::10" {
+				t.Errorf("%v, %v", err, r)
+				return
+			}
+			asked.Add(1)
+		}
+	})
+	for i := range 10 {
+		before := asked.Load()
+		next, err := s.instance.Restart(corefile(port, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.instance = next
+		eventually(t, func() string {
+			if asked.Load() < before+20 && !t.Failed() {
+				return "no answers"
+			}
+			return ""
+		})
+	}
+	cancel()
+	wg.Wait()
+}
+
+// TestFailedStart fails a start in ways in which caddy calls none of its
+// callbacks, and looks for what is left.
+func TestFailedStart(t *testing.T) {
+	_, srv := countedTutorial(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	fails := fmt.Sprintf("other.:%d {\n bind 127.0.0.1\n errors\n}\n", taken.Addr().(*net.TCPAddr).Port)
+	stanza := fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL)
+	none := func(when string) {
+		t.Helper()
+		if len(running.watchers)+len(running.instances)+len(running.pending) != 0 {
+			t.Errorf("%s: %d watchers, %d stanzas, %d groups are left", when, len(running.watchers), len(running.instances), len(running.pending))
+		}
+	}
+	s := startServer(t, "") // without the plugin
+	if err := s.restart(stanza, fails); err == nil {
+		t.Fatal("started on a port in use")
+	}
+	if err := s.restart("", ""); err != nil { // the next start
+		t.Fatal(err)
+	}
+	none("after a start without the plugin")
+	if err := s.restart(stanza, fails); err == nil {
+		t.Fatal("started on a port in use")
+	}
+	if err := s.restart(stanza, ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(running.watchers) != 1 || len(running.instances) != 1 || len(running.pending) != 0 {
+		t.Errorf("%d watchers, %d stanzas, %d groups", len(running.watchers), len(running.instances), len(running.pending))
+	}
+	if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+		t.Errorf("answered %q", got)
+	}
+	if err := s.restart(stanza, fails); err == nil {
+		t.Fatal("started on a port in use")
+	}
+	if n := running.watchers; len(n) != 1 {
+		t.Errorf("%d watchers after a failed reload", len(n))
+	}
+	s.stop()
+	none("in the end")
+}
+
+// TestSnapshotProperty has stanzas name files for snapshots.
+func TestSnapshotProperty(t *testing.T) {
+	_, srv := countedTutorial(t)
+	dir := t.TempDir()
+	block := func(zone, snapshot, more string) string {
+		return fmt.Sprintf("%s:0 {\n bind 127.0.0.1\n root %s\n %s %s {\n  containerip\n  master %s\n  snapshot %s\n%s\n }\n}\n", zone, dir, pluginName, zone, srv.URL, snapshot, more)
+	}
+	start := func(corefile string) error {
+		instance, err := caddy.Start(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
+		if err != nil {
+			return err
+		}
+		for _, err := range instance.ShutdownCallbacks() {
+			t.Error(err)
+		}
+		return instance.Stop()
+	}
+	if err := start(block("a", "file", "") + block("b", filepath.Join(dir, "x", "..", "file"), "")); err != nil {
+		t.Errorf("two stanzas that share a watcher: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "file")); err != nil {
+		t.Errorf("the snapshot does not follow root: %v", err)
+	}
+	err := start(block("a", "file", "") + block("b", "file", "poll 10s"))
+	if err == nil || !strings.Contains(err.Error(), `"snapshot"`) || !strings.Contains(err.Error(), filepath.Join(dir, "file")) {
+		t.Errorf("two watchers with one file: %v", err)
+	}
 }
