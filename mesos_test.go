@@ -677,3 +677,130 @@ func TestPolled(t *testing.T) {
 		}
 	})
 }
+
+// sick is a master that is well at first, and then answers as the test wants.
+type sick struct {
+	well     http.Handler
+	ill      atomic.Pointer[http.HandlerFunc]
+	attempts atomic.Int32
+}
+
+func (s *sick) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if ill := s.ill.Load(); ill != nil {
+		s.attempts.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body) // or it does not see that the client goes
+		(*ill)(w, r)
+		return
+	}
+	s.well.ServeHTTP(w, r)
+}
+
+// TestSickMasters lets a master fall ill in every way that we could think of, for
+// an hour: the last good answers stay, it is asked in moderation, nothing piles
+// up, and once it is well again it is heard.
+func TestSickMasters(t *testing.T) {
+	const protobuf = "application/x-protobuf"
+	answer := func(code int, header, value, body string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(header, value)
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	silence := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	begin := func(w http.ResponseWriter, body string) {
+		w.Header().Set("Content-Type", protobuf)
+		_, _ = io.WriteString(w, body)
+		_ = http.NewResponseController(w).Flush()
+	}
+	then := func(body string, next http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			begin(w, body)
+			next(w, r)
+		}
+	}
+	crash := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	state := string(mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: m.State(), Heartbeat: 15}})))
+	beat := string(mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9})))
+	for name, ill := range map[string]http.HandlerFunc{
+		"says nothing":               silence,
+		"half a record, and silence": then(state[:len(state)/2], silence),
+		"half a record, and gone":    then(state[:len(state)/2], crash),
+		"a record of 10^18 octets":   then("1000000000000000000\n", silence),
+		"a record of 2 GiB, that trickles": then("2147483647\n", func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				begin(w, "\x12")
+				select {
+				case <-time.After(time.Second):
+				case <-r.Context().Done():
+				}
+			}
+		}),
+		"no number":                then("GET / HTTP/1.1\n", silence),
+		"HTML":                     answer(200, "Content-Type", "text/html", "<html>"),
+		"JSON":                     answer(200, "Content-Type", "application/json", "{}"),
+		"401":                      answer(401, "WWW-Authenticate", "Basic", "401 Unauthorized."),
+		"403":                      answer(403, "X", "y", ""),
+		"404":                      answer(404, "X", "y", "Not found"),
+		"500":                      answer(500, "X", "y", strings.Repeat("x", 1<<20)),
+		"503":                      answer(503, "X", "y", "No leader elected"),
+		"redirects to itself":      answer(307, "Location", "/api/v1", ""),
+		"redirects to nowhere":     answer(307, "Location", "mailto:root", ""),
+		"compresses":               answer(200, "Content-Encoding", "gzip", "\x1f\x8b"),
+		"garbage":                  then("4\n\xff\xff\xff\xff", silence),
+		"heartbeats and no state":  then(strings.Repeat(beat, 1000), silence),
+		"a flood of heartbeats":    then(state+strings.Repeat(beat, 50_000), silence),
+		"SUBSCRIBED without state": then("2\n\x08\x01", silence),
+		"drops after each state":   then(state, crash),
+		"ends after each state":    then(state, func(http.ResponseWriter, *http.Request) {}),
+		"unknown events":           then(state+strings.Repeat("2\n\x08\x63", 1000), silence),
+		"goes":                     crash,
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mesostest.NewMaster(15 * time.Second)
+				tut := mesostest.NewTutorial(m)
+				s := &sick{well: m}
+				p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+				w := inMemory(t, s, p)
+				<-p.ready
+				pass(time.Minute)
+				at := func(name string) string {
+					var all []string
+					for _, rr := range p.zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0).Answer {
+						all = append(all, rdata(rr))
+					}
+					return strings.Join(all, " ")
+				}
+				goroutines := runtime.NumGoroutine()
+				s.ill.Store(&ill)
+				m.Drop()
+				for range 60 {
+					pass(time.Minute)
+					if got := at("nginx.marathon"); got != "192.168.50.65 192.168.50.66 192.168.84.192" {
+						t.Fatalf("nginx is at %q", got)
+					}
+				}
+				// Every 7.5 seconds in the mean, with up to four requests each time.
+				if n := s.attempts.Load(); n < 20 || n > 2200 {
+					t.Errorf("asked %d times in an hour", n)
+				}
+				if n := runtime.NumGoroutine(); n > goroutines+10 {
+					t.Errorf("%d goroutines, %d before", n, goroutines)
+				}
+				if name != "ends after each state" && name != "drops after each state" && w.stats.Load().synced && !strings.Contains(name, "unknown") && !strings.Contains(name, "flood") {
+					t.Error("synced")
+				}
+				s.ill.Store(nil)
+				m.Drop()
+				tut.Wander(m)
+				pass(5 * time.Minute)
+				if got := at("wanderer.marathon"); got != "192.168.50.201" {
+					t.Errorf("once the master is well, wanderer is at %q", got)
+				}
+			})
+		})
+	}
+}
