@@ -38,9 +38,10 @@ func read(t *testing.T, file string) string {
 	return string(b)
 }
 
-// onLoopback moves a Corefile to loopback, to ports that are free, and to a
-// simulated master, and leaves all else as it is.
-func onLoopback(corefile, master string) string {
+// onLoopback moves a Corefile to loopback, to ports that are free, to a simulated
+// master, and to files in dir, and leaves all else as it is.
+func onLoopback(corefile, master, dir string) string {
+	corefile = regexp.MustCompile(`/(etc|var/lib)/coredns/`).ReplaceAllString(corefile, dir+"/")
 	corefile = regexp.MustCompile(`:(1053|9153|8181)\b`).ReplaceAllString(corefile, ":0")
 	corefile = regexp.MustCompile(`master .*`).ReplaceAllString(corefile, "master "+master)
 	if !strings.Contains(corefile, "master ") {
@@ -73,7 +74,11 @@ func TestCorefiles(t *testing.T) {
 	defer master.Close()
 	for name, corefile := range corefiles {
 		t.Run(name, func(t *testing.T) {
-			input := caddy.CaddyfileInput{Filepath: name, Contents: []byte(onLoopback(corefile, master.URL)), ServerTypeName: "dns"}
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "mesos.credentials"), []byte("coredns secret\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			input := caddy.CaddyfileInput{Filepath: name, Contents: []byte(onLoopback(corefile, master.URL, dir)), ServerTypeName: "dns"}
 			instance, err := caddy.Start(input)
 			if err != nil {
 				t.Fatalf("%v:\n%s", err, input.Contents)
