@@ -22,6 +22,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/resolve"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
 	"github.com/miekg/dns"
@@ -803,4 +804,40 @@ func TestSickMasters(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSnapshotIsComplete lets a state become incomplete: it is not written, at
+// no time.
+func TestSnapshotIsComplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		file := filepath.Join(t.TempDir(), "snapshot")
+		inMemoryWith(t, m, func(w *watcher) {
+			w.store = newStore(file, "test", []string{"x"}, func() bool { return true })
+		}, p)
+		<-p.ready
+		pass(time.Minute)
+		whole := m.State()
+		info := tut.Agent(7, "172.24.197.109").AgentInfo
+		whole.Agents.Recovered = []*mesostest.AgentInfo{&info} // of which nothing is known
+		m.Load(whole)
+		m.Drop()
+		pass(time.Minute)
+		for range 100 {
+			tut.Wander(m)
+			pass(100 * time.Millisecond)
+		}
+		pass(time.Minute)
+		snap, err := snapshot.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range snap.State.Tasks {
+			if task.Name == "wanderer" && task.ID != "wanderer.0" {
+				t.Errorf("%s was written while the state was incomplete", task.ID)
+			}
+		}
+	})
 }

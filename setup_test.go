@@ -489,3 +489,19 @@ func TestSnapshotProperty(t *testing.T) {
 		t.Errorf("two watchers with one file: %v", err)
 	}
 }
+
+// TestSnapshotOwner has the watcher that was started last write the file.
+func TestSnapshotOwner(t *testing.T) {
+	watcherOf := func(born int, file string) *sharedWatcher {
+		return &sharedWatcher{born: born, watcher: &watcher{store: newStore(file, "test", nil, nil)}}
+	}
+	first, second, other := watcherOf(1, "a"), watcherOf(2, "a"), watcherOf(3, "b")
+	r := registry{watchers: map[string]*sharedWatcher{"1": first, "2": second, "3": other, "4": {born: 4, watcher: &watcher{}}}}
+	if r.owns(first) || !r.owns(second) || !r.owns(other) {
+		t.Errorf("owns: %v, %v, %v", r.owns(first), r.owns(second), r.owns(other))
+	}
+	delete(r.watchers, "2") // as after a reload that failed
+	if !r.owns(first) {
+		t.Error("the first does not own the file again")
+	}
+}
