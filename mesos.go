@@ -75,9 +75,10 @@ type (
 
 // watchStats is what the metrics say of a watcher.
 type watchStats struct {
-	counts cluster.Counts
-	synced bool
-	leader string
+	counts   cluster.Counts
+	synced   bool
+	awaiting bool
+	leader   string
 }
 
 func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolver *resolve.Resolver) *watcher {
@@ -90,7 +91,7 @@ func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolve
 		cluster:  cluster.New(resolver.Addrs),
 	}
 	w.follower.Tell = w.tell
-	w.follower.Awaiting = func() bool { return w.stats.Load().counts.Recovered > 0 }
+	w.follower.Awaiting = func() bool { return w.stats.Load().awaiting }
 	w.stats.Store(&watchStats{})
 	return w
 }
@@ -99,7 +100,8 @@ func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolve
 func (w *watcher) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.watching, w.cancel = ctx, cancel
-	w.heard.Store(time.Now().UnixNano())
+	began := time.Now().UnixNano()
+	w.heard.Store(began)
 	showCounters(w.name)
 	go func() {
 		defer close(w.done)
@@ -109,6 +111,7 @@ func (w *watcher) start() {
 		if w.store != nil {
 			wg.Go(func() { w.store.Run(ctx) })
 		}
+		w.restore(began)
 		w.publishLoop(ctx)
 		wg.Wait()
 		if w.store != nil && w.status.Complete && w.cluster.Complete() {
@@ -192,7 +195,6 @@ func (w *watcher) send(content any, done <-chan struct{}) {
 // publishLoop takes in what the other goroutines tell, and publishes it: an
 // event that comes alone at once, those of a burst together.
 func (w *watcher) publishLoop(ctx context.Context) {
-	w.restore()
 	timer, holds := stoppedTimer(), stoppedTimer()
 	defer timer.Stop()
 	defer holds.Stop()
@@ -215,6 +217,8 @@ func (w *watcher) publishLoop(ctx context.Context) {
 		case <-w.savable():
 			w.unsaved = false
 			w.store.Put(w.takeSnapshot())
+		case <-w.unwritten():
+			w.unsaved = w.status.Complete
 		}
 		if at := w.cluster.Deadline(); !at.IsZero() {
 			holds.Reset(time.Until(at))
@@ -241,6 +245,9 @@ func stoppedTimer() *time.Timer {
 func (w *watcher) handle(m message) {
 	switch c := m.content.(type) {
 	case join:
+		if w.published { // All is as of the last publication, and the next one goes on from it
+			w.publish()
+		}
 		w.publishers = append(w.publishers, c.publisher)
 		if w.published {
 			all := w.cluster.All()
@@ -347,7 +354,9 @@ func (w *watcher) publish() {
 		}
 		w.published, w.status = true, status
 		w.unsaved = w.store != nil && status.Complete
-		publishDuration.WithLabelValues(w.name).Observe(time.Since(w.oldest).Seconds())
+		if !w.oldest.IsZero() {
+			publishDuration.WithLabelValues(w.name).Observe(time.Since(w.oldest).Seconds())
+		}
 	}
 	w.oldest = time.Time{}
 	w.updateStats()
@@ -364,9 +373,10 @@ func isClosed(c chan struct{}) bool {
 
 func (w *watcher) updateStats() {
 	w.stats.Store(&watchStats{
-		counts: w.cluster.Counts(),
-		synced: w.connected && w.cluster.Complete(),
-		leader: w.leader.Endpoint,
+		counts:   w.cluster.Counts(),
+		synced:   w.connected && w.cluster.Complete(),
+		awaiting: w.cluster.Awaiting(),
+		leader:   w.leader.Endpoint,
 	})
 }
 
@@ -387,10 +397,11 @@ func newStore(file, cluster string, endpoints []string, owned func() bool) *stor
 	return s
 }
 
-// save writes a snapshot, and logs where it begins or ceases to fail.
-func (s *store) save(snap *snapshot.Snapshot) {
+// save writes a snapshot, and logs where it begins or ceases to fail. It reports
+// whether the file is written.
+func (s *store) save(snap *snapshot.Snapshot) bool {
 	if !s.owned() {
-		return // a watcher that was started later writes it
+		return false
 	}
 	err := snapshot.Write(s.file, snap)
 	countSave(s.cluster, err)
@@ -398,15 +409,15 @@ func (s *store) save(snap *snapshot.Snapshot) {
 	if err != nil {
 		text = err.Error()
 	}
-	if text == s.failed {
-		return
+	if text != s.failed {
+		s.failed = text
+		if err != nil {
+			log.Warningf("No snapshot of %s is written to %s: %v", s.cluster, s.file, err)
+		} else {
+			log.Infof("The snapshot of %s is written again to %s", s.cluster, s.file)
+		}
 	}
-	s.failed = text
-	if err != nil {
-		log.Warningf("No snapshot of %s is written to %s: %v", s.cluster, s.file, err)
-	} else {
-		log.Infof("The snapshot of %s is written again to %s", s.cluster, s.file)
-	}
+	return err == nil
 }
 
 // load returns the snapshot of the cluster; nil without one, of which the log
@@ -426,8 +437,8 @@ func (s *store) load() *snapshot.Snapshot {
 	return nil
 }
 
-// restore publishes the snapshot, if there is one.
-func (w *watcher) restore() {
+// restore publishes the snapshot, if there is one. Watching began at began.
+func (w *watcher) restore(began int64) {
 	if w.store == nil {
 		return
 	}
@@ -437,7 +448,7 @@ func (w *watcher) restore() {
 	}
 	log.Infof("Answering from the snapshot of %s of %s until a master speaks: %d tasks, %d agents", w.name, snap.Heard.Format(time.RFC3339), len(snap.State.Tasks), len(snap.State.Agents))
 	w.resolver.Seed(snap.Hosts)
-	w.heard.Store(snap.Heard.UnixNano())
+	w.heard.CompareAndSwap(began, snap.Heard.UnixNano()) // unless a master has spoken meanwhile
 	w.leader = follow.Leader{Endpoint: snap.Endpoint, Master: snap.Leader}
 	for _, m := range snap.Masters {
 		if u, err := url.Parse(m); err == nil {
@@ -457,6 +468,15 @@ func (w *watcher) savable() <-chan struct{} {
 		return nil
 	}
 	return w.store.Ready()
+}
+
+// unwritten is received from when a snapshot was not written, and is to be taken
+// again.
+func (w *watcher) unwritten() <-chan struct{} {
+	if w.store == nil {
+		return nil
+	}
+	return w.store.Failed()
 }
 
 // takeSnapshot returns what is to be saved.
@@ -498,8 +518,8 @@ type publishedZone struct {
 	skipped atomic.Pointer[[reasons]int] // counts as last published
 }
 
-func newPublisher(r *rules, zones [schemes][]*zone.Zone, changed func(origin string)) *publisher {
-	p := &publisher{rules: r, changed: changed, ready: make(chan struct{})}
+func newPublisher(r *rules, zones [schemes][]*zone.Zone, changed func(origin string), ready chan struct{}) *publisher {
+	p := &publisher{rules: r, changed: changed, ready: ready}
 	for sch, zs := range zones {
 		for _, z := range zs {
 			pz := &publishedZone{Zone: z}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/follow"
 	"github.com/calicomesos/calicomesos/plugin/leader"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
@@ -161,7 +162,7 @@ func newTestPublisher(r *rules) *publisher {
 	o.zones = [schemes][]string{{"mesos.", "second.example."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa.", "0.10.in-addr.arpa."}}
 	o.rules.pointTo = "mesos."
 	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
-	return newPublisher(&o.rules, zones, func(string) {})
+	return newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 }
 
 func compareZones(t *testing.T, kept, scratch *publisher) {
@@ -461,7 +462,7 @@ func TestSnapshot(t *testing.T) {
 
 	s = startServer(t, block)
 	for origin, want := range before {
-		for i := range running.instances {
+		for _, i := range running.instances {
 			for z := range i.publisher.all {
 				if z.Origin != origin {
 					continue
@@ -840,4 +841,26 @@ func TestSnapshotIsComplete(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestJoin has a stanza join while a change waits to be published: the task that
+// has ended was the twin of another one.
+func TestJoin(t *testing.T) {
+	w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
+	defer forgetCluster("test")
+	twin := func(id string) *mesos.Task {
+		return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", Name: "web", State: mesos.TaskRunning}
+	}
+	w.handle(message{time.Now(), follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{
+		Tasks: []*mesos.Task{twin("1"), twin("2")}, Frameworks: []*mesos.Framework{{ID: "f", Name: "marathon"}},
+		Agents: []*mesos.Agent{{ID: "s", Addr: netip.MustParseAddr("10.0.0.1")}},
+	}}}})
+	w.publish()
+	w.handle(message{time.Now(), follow.Event{Event: mesos.TaskUpdated{TaskID: "1", FrameworkID: "f", State: 4}}})
+	p := newTestPublisher(&rules{sources: []source{host}})
+	w.handle(message{time.Now(), join{p, make(chan struct{})}})
+	w.publish()
+	if got := p.zones[mesosDNS][0].Current().Lookup("web.marathon", "x.", dns.TypeA, 0).Answer; len(got) != 1 {
+		t.Errorf("web is at %v", got)
+	}
 }

@@ -123,7 +123,7 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen := make(map[[2]string]bool)
-	for i := range r.instances {
+	for _, i := range r.instances {
 		if id := [2]string{"cluster", i.watcher.name}; !seen[id] {
 			seen[id] = true
 			collectWatcher(ch, i.watcher.watcher)

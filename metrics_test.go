@@ -52,7 +52,7 @@ func gathered(t *testing.T) (names map[string]string, values map[string]float64)
 func TestMetrics(t *testing.T) {
 	s, master := tutorial(t, "")
 	cluster := ""
-	for i := range running.instances {
+	for _, i := range running.instances {
 		cluster = i.watcher.name
 	}
 	master.Inject([]byte("2\n\x08\x63")) // an event of an unknown type

@@ -77,7 +77,7 @@ func setup(c *caddy.Controller) error {
 	}
 	warnUnreachable(c, o)
 
-	p := &CalicoMesos{Fall: o.fall, bypass: o.bypassZones()}
+	p := &CalicoMesos{Fall: o.fall, bypass: o.bypassZones(), ready: make(chan struct{})}
 	dnsserver.GetConfig(c).AddPlugin(func(next plugin.Handler) plugin.Handler {
 		p.Next = next
 		return p
@@ -114,6 +114,7 @@ func warnUnreachable(c *caddy.Controller, o *options) {
 type property struct {
 	parse   func(o *options, args []string) error
 	files   bool // arguments are files, below *root* where they are relative
+	secret  bool // a surplus argument may be what is to be in the file
 	min     int  // number of arguments
 	max     int  // -1: any
 	repeats bool
@@ -129,7 +130,7 @@ var properties = map[string]property{
 	"visibility":      {parse: parseVisibility, min: 1, max: 1},
 	"ns":              {parse: parseNS, min: 1, max: -1},
 	"ttl":             {parse: parseTTL, min: 1, max: 1},
-	"credentials":     {parse: parseCredentials, files: true, min: 1, max: 1},
+	"credentials":     {parse: parseCredentials, files: true, secret: true, min: 1, max: 1},
 	"tls":             {parse: parseTLS, files: true, max: 3},
 	"tls_servername":  {parse: parseServerName, min: 1, max: 1},
 	"poll":            {parse: parsePoll, min: 1, max: 1},
@@ -159,6 +160,8 @@ func parse(c *caddy.Controller) (*options, error) {
 			return nil, c.Errf("property %q has %d arguments, it takes at least %d", name, len(args), p.min)
 		case p.max == 0 && len(args) > 0:
 			return nil, c.Errf("property %q takes no arguments: %q", name, args[0])
+		case p.max >= 0 && len(args) > p.max && p.secret:
+			return nil, c.Errf("property %q has %d arguments, it takes at most %d: the file %q", name, len(args), p.max, args[0])
 		case p.max >= 0 && len(args) > p.max:
 			return nil, c.Errf("property %q has %d arguments, it takes at most %d: %q", name, len(args), p.max, args[p.max])
 		}
@@ -352,8 +355,26 @@ func parseSnapshot(o *options, args []string) error {
 	} else if !info.IsDir() {
 		return fmt.Errorf("%q: %s is no directory", args[0], dir)
 	}
-	o.cluster.snapshot = filepath.Clean(args[0])
+	file, err := uniquePath(args[0])
+	if err != nil {
+		return fmt.Errorf("%q: %w", args[0], err)
+	}
+	o.cluster.snapshot = file
 	return nil
+}
+
+// uniquePath returns the absolute path of a file, which need not be there,
+// without symbolic links.
+func uniquePath(file string) (string, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		return target, nil
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	return filepath.Join(dir, filepath.Base(file)), err
 }
 
 // name names the cluster by its masters, for metrics and logs.
@@ -418,17 +439,20 @@ func (o *clusterOptions) newWatcher(owned func() bool) *watcher {
 	return w
 }
 
-// mask hides the user information of a URL, well-formed or not.
+// mask hides what may be the user information of a URL, well-formed or not.
 func mask(endpoint string) string {
-	at := strings.LastIndexByte(endpoint, '@')
-	if at < 0 {
-		return endpoint
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	if scheme += "://"; !ok {
+		scheme, rest = "", endpoint
 	}
-	scheme := ""
-	if i := strings.Index(endpoint[:at], "://"); i >= 0 {
-		scheme = endpoint[:i+len("://")]
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		return scheme + "***" + rest[at:]
 	}
-	return scheme + "***" + endpoint[at:]
+	_, port, ok := strings.Cut(rest, ":")
+	if digit := strings.IndexFunc(port, func(r rune) bool { return r < '0' || r > '9' }); ok && (digit == 0 || port == "") {
+		return scheme + "***" // user:password, of which the rest was cut off
+	}
+	return endpoint
 }
 
 func parseContainerIP(o *options, args []string) error {
@@ -636,6 +660,7 @@ func interfaceAddrs(all []net.Addr, wildcard netip.Addr) []netip.Addr {
 // instance is a running stanza.
 type instance struct {
 	server    string // label "server" of the metrics
+	masters   []*url.URL
 	watcher   *sharedWatcher
 	publisher *publisher
 	cancel    context.CancelFunc
@@ -659,8 +684,8 @@ func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
 
 	xfer, _ := cfg.Handler("transfer").(*transfer.Transfer)
 	n := newNotifier(xfer.Notify)
-	i.publisher = newPublisher(&o.rules, zones, n.changed)
-	p.ready = i.publisher.ready
+	i.publisher = newPublisher(&o.rules, zones, n.changed, p.ready)
+	i.masters = o.cluster.masters
 
 	ctx, cancel := context.WithCancel(context.Background())
 	i.cancel = cancel
@@ -712,19 +737,18 @@ func startGroupOf(c *caddy.Controller) *startGroup {
 	c.Set(startGroupKey{}, g)
 	c.OnStartup(g.run)
 	c.OnRestartFailed(func() error {
-		running.drop(nil)
+		running.settle()
 		return nil
 	})
 	return g
 }
 
 // A start that fails after ours, with a port in use for example, calls none of
-// the callbacks of what was started. It is known by never being announced.
+// the callbacks of what was started. Caddy lists no such instance.
 func init() {
-	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, info any) error {
-		if i, ok := info.(*caddy.Instance); ok && event == caddy.InstanceStartupEvent {
-			g, _ := i.Storage[startGroupKey{}].(*startGroup)
-			running.drop(g)
+	caddy.RegisterEventHook(pluginName, func(event caddy.EventName, _ any) error {
+		if event == caddy.InstanceStartupEvent {
+			running.settle()
 		}
 		return nil
 	})
@@ -756,6 +780,7 @@ func (g *startGroup) stop() {
 
 func (g *startGroup) run() error {
 	began := time.Now()
+	running.settle() // what failed before
 	running.begin(g)
 	for _, start := range g.starts {
 		g.instances = append(g.instances, start())
@@ -778,62 +803,50 @@ func (g *startGroup) run() error {
 // running is what runs in this process. It is the plugin's only package-level
 // state besides the counters.
 var running = registry{
-	instances: make(map[*instance]bool),
-	watchers:  make(map[string]*sharedWatcher),
-	pending:   make(map[*startGroup]bool),
+	watchers: make(map[string]*sharedWatcher),
+	pending:  make(map[*startGroup]bool),
 }
 
 // registry has the stanzas that run and the watchers that they share, also
 // across a reload.
 type registry struct {
 	mu        sync.Mutex
-	instances map[*instance]bool
+	instances []*instance               // in the order in which they were started
 	watchers  map[string]*sharedWatcher // by clusterOptions.key
-	pending   map[*startGroup]bool      // started, and not announced as running
-	born      int                       // counts watchers
+	pending   map[*startGroup]bool      // started, and not known to run
 }
 
 // sharedWatcher is a watcher and how many stanzas use it.
 type sharedWatcher struct {
 	*watcher
 	key     string
-	born    int        // of registry.born
-	masters []*url.URL // as the last stanza orders them
 	users   int
+	masters []*url.URL // as the last stanza that runs orders them
+	current bool       // a stanza that runs uses it: it may write its snapshot
 }
 
 // acquire returns the watcher of a cluster, which release is to be called for.
 func (r *registry) acquire(o *clusterOptions) *sharedWatcher {
-	key := o.key()
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := o.key()
 	w := r.watchers[key]
 	if w == nil {
-		r.born++
-		w = &sharedWatcher{key: key, born: r.born, masters: o.masters}
+		w = &sharedWatcher{key: key, masters: o.masters}
 		w.watcher = o.newWatcher(func() bool { return r.owns(w) })
 		r.watchers[key] = w
 		w.start()
 	}
 	w.users++
-	reordered := !slices.EqualFunc(w.masters, o.masters, func(a, b *url.URL) bool { return *a == *b })
-	w.masters = o.masters
-	r.mu.Unlock()
-	if reordered {
-		w.number(o.masters)
-	}
 	return w
 }
 
-// owns reports whether no watcher that was started later than w has its file.
+// owns reports whether w may write its snapshot: not as long as the start may
+// fail that it is part of, since the file may be that of another watcher.
 func (r *registry) owns(w *sharedWatcher) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, other := range r.watchers {
-		if other.store != nil && other.store.file == w.store.file && other.born > w.born {
-			return false
-		}
-	}
-	return true
+	return w.current
 }
 
 // release stops w if nobody else uses it.
@@ -862,20 +875,20 @@ func (r *registry) release(w *sharedWatcher) {
 func (r *registry) add(i *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.instances[i] = true
+	r.instances = append(r.instances, i)
 }
 
 func (r *registry) remove(i *instance) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.instances, i)
+	r.instances = slices.DeleteFunc(r.instances, func(other *instance) bool { return other == i })
 }
 
 // zone returns the zone that is served at present; nil without one.
 func (r *registry) zone(server, origin string) *zone.Zone {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := range r.instances {
+	for _, i := range r.instances {
 		for z := range i.publisher.all {
 			if i.server == server && z.Origin == origin {
 				return z.Zone
@@ -892,15 +905,40 @@ func (r *registry) begin(g *startGroup) {
 	r.pending[g] = true
 }
 
-// drop stops what was started and is not running: all that is pending but g,
-// which may be nil, and is now.
-func (r *registry) drop(g *startGroup) {
+// settle finds out of all that was started whether it runs, and stops what does
+// not.
+func (r *registry) settle() {
+	runs := make(map[*startGroup]bool)
+	for _, i := range caddy.Instances() {
+		if g, ok := i.Storage[startGroupKey{}].(*startGroup); ok {
+			runs[g] = true
+		}
+	}
 	r.mu.Lock()
-	delete(r.pending, g)
-	failed := slices.Collect(maps.Keys(r.pending))
+	groups := slices.Collect(maps.Keys(r.pending))
 	clear(r.pending)
 	r.mu.Unlock()
-	for _, f := range failed {
-		f.stop()
+	for _, g := range groups {
+		if !runs[g] {
+			g.stop()
+			continue
+		}
+		for _, i := range g.instances {
+			r.settled(i)
+		}
+	}
+}
+
+// settled notes that i runs: its watcher may write its snapshot, and counts the
+// masters as the stanza orders them.
+func (r *registry) settled(i *instance) {
+	r.mu.Lock()
+	w := i.watcher
+	w.current = true
+	reordered := !slices.EqualFunc(w.masters, i.masters, func(a, b *url.URL) bool { return *a == *b })
+	w.masters = i.masters
+	r.mu.Unlock()
+	if reordered {
+		w.number(i.masters)
 	}
 }

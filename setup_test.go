@@ -19,6 +19,7 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
 
 	"github.com/coredns/caddy"
 	"github.com/miekg/dns"
@@ -112,12 +113,16 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n master a\n}":                             {`"master"`, `"a"`, "port"},
 		"calicomesos {\n master a:1 a:1\n}":                       {`"master"`, `"a:1"`, "repeated"},
 		"calicomesos {\n master http://me:hunter2@a:1\n}":         {`"master"`, `"http://***@a:1"`},
-		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `"a" is no host:port`},
+		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `no host:port`},
+		"calicomesos {\n master zk://me:hunter2 a:2181/mesos\n}":  {`"master"`, `"zk://***"`},
+		"calicomesos {\n master http://me:hunter2/x@a:5050\n}":    {`"master"`, `"http://***@a:5050"`, "malformed"},
+		"calicomesos {\n master me:hunter2\n}":                    {`"master"`, `"***"`},
 		"calicomesos {\n master zk://a:2181/mesos b:5050\n}":      {`"master"`, `"b:5050"`, "ZooKeeper names all"},
 		"calicomesos {\n master b:5050\n master zk://a:1/m\n}":    {`"master"`, `"zk://a:1/m"`, "ZooKeeper names all"},
 		"calicomesos {\n master file:///nowhere\n}":               {`"master"`, `"file:///nowhere"`, "no such file"},
 		"calicomesos {\n credentials nowhere\n}":                  {`"credentials"`, "nowhere"},
-		"calicomesos {\n credentials a b\n}":                      {`"credentials"`, `"b"`, "at most 1"},
+		"calicomesos {\n credentials a b\n}":                      {`"credentials"`, `"a"`, "at most 1"},
+		"calicomesos {\n credentials dns hunter2\n}":              {`"credentials"`, `"dns"`},
 		"calicomesos {\n tls a b c d\n}":                          {`"tls"`, `"d"`, "at most 3"},
 		"calicomesos {\n tls nowhere\n}":                          {`"tls"`, `"nowhere"`},
 		"calicomesos {\n tls_servername a..b\n}":                  {`"tls_servername"`, `"a..b"`},
@@ -490,18 +495,69 @@ func TestSnapshotProperty(t *testing.T) {
 	}
 }
 
-// TestSnapshotOwner has the watcher that was started last write the file.
+// TestSnapshotOwner reloads to another cluster with the same file for a snapshot:
+// a reload that fails leaves it alone, and one that does not has it written.
 func TestSnapshotOwner(t *testing.T) {
-	watcherOf := func(born int, file string) *sharedWatcher {
-		return &sharedWatcher{born: born, watcher: &watcher{store: newStore(file, "test", nil, nil)}}
+	_, first := countedTutorial(t)
+	m := mesostest.NewMaster(15 * time.Second)
+	m.AddAgent(mesostest.NewScript("other").Agent(0, "10.0.0.1"))
+	second := mesostest.Start(m)
+	defer second.Close()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	first, second, other := watcherOf(1, "a"), watcherOf(2, "a"), watcherOf(3, "b")
-	r := registry{watchers: map[string]*sharedWatcher{"1": first, "2": second, "3": other, "4": {born: 4, watcher: &watcher{}}}}
-	if r.owns(first) || !r.owns(second) || !r.owns(other) {
-		t.Errorf("owns: %v, %v, %v", r.owns(first), r.owns(second), r.owns(other))
+	defer taken.Close()
+	fails := fmt.Sprintf("other.:%d {\n bind 127.0.0.1\n errors\n}\n", taken.Addr().(*net.TCPAddr).Port)
+	file := filepath.Join(t.TempDir(), "snapshot")
+	stanza := func(master string) string {
+		return fmt.Sprintf("%s {\n master %s\n snapshot %s\n}", pluginName, master, file)
 	}
-	delete(r.watchers, "2") // as after a reload that failed
-	if !r.owns(first) {
-		t.Error("the first does not own the file again")
+	written := func(by string) {
+		t.Helper()
+		eventually(t, func() string {
+			s, err := snapshot.Read(file)
+			if err != nil || !slices.Equal(s.Endpoints, []string{strings.TrimPrefix(by, "http://")}) {
+				return fmt.Sprint(s, err)
+			}
+			return ""
+		})
+	}
+	s := startServer(t, stanza(first.URL))
+	written(first.URL)
+	if err := s.restart(stanza(second.URL), fails); err == nil {
+		t.Fatal("started on a port in use")
+	}
+	written(first.URL)
+	if err := s.restart(stanza(second.URL), ""); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	written(second.URL)
+}
+
+// TestOrderOfMasters reloads with the masters in another order.
+func TestOrderOfMasters(t *testing.T) {
+	m, srv := countedTutorial(t)
+	_, port, _ := net.SplitHostPort(srv.Host)
+	stanza := func(masters string) string { return fmt.Sprintf("%s {\n master %s\n}", pluginName, masters) }
+	s := startServer(t, stanza("192.0.2.1:5050 127.0.0.1:"+port))
+	for _, step := range []struct{ masters, zero, one string }{
+		{"127.0.0.1:" + port + " 192.0.2.1:5050", "127.0.0.1", "192.0.2.1"},
+		{"192.0.2.1:5050 127.0.0.1:" + port, "192.0.2.1", "127.0.0.1"},
+	} {
+		if err := s.restart(stanza(step.masters), ""); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, func() string {
+			zero, one := answers(s.ask("master0.mesos.", dns.TypeA)), answers(s.ask("master1.mesos.", dns.TypeA))
+			if zero != step.zero || one != step.one {
+				return fmt.Sprintf("master0 is %s, master1 %s", zero, one)
+			}
+			return ""
+		})
+	}
+	if n := m.subscriptions.Load(); n != 1 {
+		t.Errorf("%d subscriptions", n)
 	}
 }

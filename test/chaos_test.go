@@ -49,7 +49,9 @@ type watching struct {
 	unanswered int
 	wrong      []string
 	since      map[string]time.Time // since when an app has no answer
+	why        map[string]string    // it had none
 	longest    time.Duration        // without an answer
+	example    string               // of that
 	atRestart  time.Duration        // the same, while the process restarted
 	restarting time.Time            // the last restart
 	reloads    int
@@ -92,7 +94,7 @@ func (w *watching) corefile(n int) {
 
 func startWatching(t *testing.T, principal string, zk *ensemble) *watching {
 	t.Helper()
-	w := &watching{t: t, principal: principal, zk: zk, dir: t.TempDir(), port: freePort(t), metrics: freePort(t), since: make(map[string]time.Time)}
+	w := &watching{t: t, principal: principal, zk: zk, dir: t.TempDir(), port: freePort(t), metrics: freePort(t), since: make(map[string]time.Time), why: make(map[string]string)}
 	write(t, filepath.Join(w.dir, "credentials"), principal+" hunter2\n")
 	var err error
 	if w.log, err = os.Create(filepath.Join(w.dir, "log")); err != nil {
@@ -162,6 +164,9 @@ func (w *watching) note(s *simulation, a *simApp, asked time.Time, r *dns.Msg, e
 		w.unanswered++
 		if w.since[a.name].IsZero() {
 			w.since[a.name] = asked
+			if w.why[a.name] = "SERVFAIL"; err != nil {
+				w.why[a.name] = err.Error()
+			}
 		}
 		return
 	}
@@ -170,8 +175,9 @@ func (w *watching) note(s *simulation, a *simApp, asked time.Time, r *dns.Msg, e
 		took := time.Since(since)
 		if since.Sub(w.restarting) < 2*time.Second {
 			w.atRestart = max(w.atRestart, took)
-		} else {
-			w.longest = max(w.longest, took)
+		} else if took > w.longest {
+			w.longest = took
+			w.example = fmt.Sprintf("%s at %s: %s", a.name, since.Format("15:04:05.000"), w.why[a.name])
 		}
 	}
 	var addrs []string
@@ -450,8 +456,8 @@ func (c *chaos) report(t *testing.T) {
 	}
 	for _, w := range []*watching{c.steady, c.restarted} {
 		w.mu.Lock()
-		fmt.Fprintf(&out, "%s: %d questions, %d unanswered, %d wrong answers; longest unanswered %v, %v while it restarted; %d reloads\n",
-			w.principal, w.asked, w.unanswered, len(w.wrong), w.longest.Round(time.Millisecond), w.atRestart.Round(time.Millisecond), w.reloads)
+		fmt.Fprintf(&out, "%s: %d questions, %d unanswered, %d wrong answers; longest unanswered %v (%s), %v while it restarted; %d reloads\n",
+			w.principal, w.asked, w.unanswered, len(w.wrong), w.longest.Round(time.Millisecond), w.example, w.atRestart.Round(time.Millisecond), w.reloads)
 		for _, text := range w.wrong[:min(len(w.wrong), 20)] {
 			t.Error(text)
 		}

@@ -177,11 +177,10 @@ func (s *simulation) depose() {
 	clear(s.linked)
 	const flight = time.Second
 	for _, a := range s.apps {
-		if time.Since(a.moved) > flight {
-			continue
+		if time.Since(a.moved) < flight {
+			clear(a.known)
 		}
-		clear(a.known)
-		for _, told := range a.gone {
+		for _, told := range a.gone { // of what is held, the time is yet to come
 			maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) < flight })
 		}
 	}

@@ -68,7 +68,6 @@ type Counts struct {
 	Tasks      int // known, running or not
 	Agents     int // registered
 	Frameworks int
-	Recovered  int // agents that the master lists as recovered and that have not re-registered
 	Held       int // tasks kept from before the present master's first state
 }
 
@@ -116,6 +115,7 @@ type Cluster struct {
 	named      *named              // by events since a comparison began; nil while there is none
 	doubts     map[doubt]time.Time // see compare.go
 	doubtful   bool
+	emptied    bool // the last comparison was with nothing, and was not believed
 	masters    Change[*Masters]
 	epoch      uint32
 	counts     Counts
@@ -144,17 +144,7 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 // Counts returns the sizes of the cluster.
 func (c *Cluster) Counts() Counts {
 	n := c.counts
-	n.Tasks, n.Held, n.Recovered = len(c.tasks), c.heldTasks, 0
-	for id := range c.held {
-		if c.agents[id].epoch != c.epoch {
-			n.Recovered++
-		}
-	}
-	for id, at := range c.awaited {
-		if at.IsZero() && !c.isHeld(id) {
-			n.Recovered++
-		}
-	}
+	n.Tasks, n.Held = len(c.tasks), c.heldTasks
 	return n
 }
 

@@ -64,14 +64,19 @@ func (c *Cluster) noteAgent(id string) {
 
 // Compare applies what a GET_AGENTS answered, or a GET_STATE if whole, that was
 // asked for after BeginCompare. What an event has named since is left as it is,
-// and so is what is held; after another whole state the answer is ignored. It
-// returns how many agents, frameworks and tasks differed.
+// and so is what is held; after another whole state the answer is ignored, and so
+// is the first answer without any agent while some are known. It returns how many agents, frameworks and tasks differed.
 func (c *Cluster) Compare(s *mesos.State, whole bool) int {
 	since := c.named
 	c.named = nil
 	if since == nil {
 		return 0
 	}
+	if s.NoAgents() && c.counts.Agents > 0 && !c.emptied {
+		c.emptied = true
+		return 0
+	}
+	c.emptied = false
 	differences := 0
 	if whole {
 		clear(c.doubts)

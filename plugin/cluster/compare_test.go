@@ -21,13 +21,14 @@ func TestCompare(t *testing.T) {
 		differences int
 	}{
 		"nothing new":                 {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
-		"gone":                        {nil, nil, &mesos.State{}, "", 1},
+		"gone":                        {nil, nil, &mesos.State{Agents: []*mesos.Agent{other}}, "", 2},
+		"all gone, it seems":          {nil, nil, &mesos.State{}, a, 0},
 		"new":                         {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent, other}}, a, 1},
 		"added after the request":     {nil, []mesos.Event{mesos.AgentAdded{Agent: other}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 0},
 		"removed after the request":   {nil, []mesos.Event{mesos.AgentRemoved{AgentID: "s"}}, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, "", 0},
 		"from before the state":       {nil, []mesos.Event{subscribed(task("a", 1))}, &mesos.State{}, a, 0},
 		"held, still recovered":       {[]mesos.Event{recoveredState}, nil, &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, a, 0},
-		"held, and given up":          {[]mesos.Event{recoveredState}, nil, &mesos.State{}, "", 0},
+		"held, and given up":          {[]mesos.Event{recoveredState}, nil, &mesos.State{Agents: []*mesos.Agent{other}}, "", 1},
 		"held, back unseen":           {[]mesos.Event{recoveredState}, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, a, 1},
 		"one cannot be decoded":       {nil, nil, &mesos.State{Malformed: 1}, a, 0},
 		"held for a state of nothing": {[]mesos.Event{mesos.Subscribed{State: &mesos.State{}}}, nil, &mesos.State{}, a, 0},
@@ -99,7 +100,7 @@ func TestCompareWhole(t *testing.T) {
 		"a framework is renamed":     {nil, nil, renamed, "a of renamed on 10.0.0.1; b of renamed on 10.0.0.1", 1},
 		"a framework is new":         {nil, nil, second, both + "; x of second on 10.0.0.1", 2},
 		"a framework is gone":        {nil, nil, &mesos.State{Agents: []*mesos.Agent{agent.Agent}}, "", 1},
-		"an agent is gone":           {nil, nil, &mesos.State{Frameworks: []*mesos.Framework{framework.Framework}}, "", 1},
+		"an agent is gone":           {nil, nil, &mesos.State{Frameworks: []*mesos.Framework{framework.Framework}, Agents: []*mesos.Agent{{ID: "other"}}}, "", 2},
 		"all is malformed":           {nil, nil, malformed, both, 0},
 		"added since":                {nil, []mesos.Event{added("c", 1)}, state(task("a", 1), task("b", 1)), both + "; c of marathon on 10.0.0.1", 0},
 		"ended since":                {nil, []mesos.Event{updated("b", 4)}, state(task("a", 1), task("b", 1)), a, 0},
@@ -199,5 +200,28 @@ func TestDoubt(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestCompareWithNothing compares twice with an answer without any agent: it is
+// believed the second time.
+func TestCompareWithNothing(t *testing.T) {
+	const a = "a of marathon on 10.0.0.1"
+	c := New(nil)
+	v := view{}
+	c.Apply(subscribed(task("a", 1)))
+	for i, step := range []struct {
+		answer   *mesos.State
+		want     string
+		awaiting bool
+	}{
+		{&mesos.State{}, a, true}, {subscribed().State, a, false}, {&mesos.State{}, a, true}, {&mesos.State{}, "", false}, {&mesos.State{}, "", false},
+	} {
+		c.BeginCompare()
+		c.Compare(step.answer, false)
+		v.follow(t, c.Take())
+		if v.String() != step.want || c.Awaiting() != step.awaiting {
+			t.Errorf("step %d: %q, awaiting: %v", i, v, c.Awaiting())
+		}
 	}
 }

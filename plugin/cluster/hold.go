@@ -82,27 +82,21 @@ func (c *Cluster) replace(s *mesos.State) {
 // that were held before still are.
 func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 	if s.NoAgents() {
-		at := time.Now().Add(HoldTime)
-		c.blank = at
-		for id, a := range c.agents {
-			if a.now != nil {
-				c.until(c.held, id, at)
-				if c.restored {
-					c.until(c.awaited, id, at)
-				}
-			}
-		}
-		return // those that were awaited still are, until GET_AGENTS tells
+		c.holdAll()
+		return
 	}
+	awaited := c.awaited
+	c.awaited = make(map[string]time.Time)
 	if time.Now().Before(c.blank) {
 		for id := range before {
 			if a := c.agents[id]; a != nil && a.now != nil && a.epoch != c.epoch {
 				c.until(c.held, id, c.blank)
+				if _, unsure := awaited[id]; unsure {
+					c.until(c.awaited, id, c.blank)
+				}
 			}
 		}
 	}
-	awaited := c.awaited
-	c.awaited = make(map[string]time.Time)
 	for _, r := range s.RecoveredAgents {
 		a := c.agents[r.ID]
 		_, unsure := awaited[r.ID]
@@ -114,6 +108,51 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 			c.until(c.awaited, r.ID, time.Time{})
 		}
 	}
+}
+
+// holdAll holds all agents, and awaits those that were awaited, for HoldTime from
+// the first of a row of states without agents.
+func (c *Cluster) holdAll() {
+	again := !c.blank.IsZero()
+	for _, a := range c.agents {
+		again = again && (a.now == nil || a.epoch != c.epoch-1) // none has registered since
+	}
+	if !again {
+		c.blank = time.Now().Add(HoldTime)
+	}
+	for id, a := range c.agents {
+		if a.now == nil {
+			continue
+		}
+		c.until(c.held, id, c.blank)
+		if c.restored {
+			c.until(c.awaited, id, c.blank)
+		}
+	}
+	for id, at := range c.awaited {
+		if at.IsZero() {
+			c.until(c.awaited, id, c.blank)
+		}
+	}
+}
+
+// Awaiting reports whether it is of interest which agents the master lists: some
+// have not re-registered, or it seemed to have lost all.
+func (c *Cluster) Awaiting() bool {
+	if c.emptied {
+		return true
+	}
+	for id := range c.held {
+		if c.agents[id].epoch != c.epoch {
+			return true
+		}
+	}
+	for _, at := range c.awaited {
+		if at.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Cluster) isHeld(agent string) bool {

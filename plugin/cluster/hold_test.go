@@ -46,6 +46,14 @@ func TestHold(t *testing.T) {
 			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{{ID: "other"}}}}, 4 * time.Second, both},
 			{nil, 5 * time.Second, both}, {nil, time.Second, ""},
 		},
+		"states of nothing in a row": {
+			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, both},
+			{mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, ""}, {mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, ""},
+		},
+		"two failovers with nothing": {
+			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {back, time.Second, both}, {framework, 0, both}, {added("a", 1), 0, both}, {added("b", 1), 0, both},
+			{mesos.Subscribed{State: &mesos.State{}}, time.Hour, both}, {nil, 9 * time.Second, both}, {nil, time.Second, ""},
+		},
 		"no framework returns": {
 			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), 0, both}, {nil, HoldTime, a},
 		},
@@ -101,6 +109,11 @@ func TestStateOfNothing(t *testing.T) {
 		c.Apply(nothing)
 		if c.Complete() {
 			t.Error("complete while an unknown agent is awaited")
+		}
+		time.Sleep(HoldTime)
+		c.Expire()
+		if !c.Complete() {
+			t.Error("an unknown agent is awaited that no master knows")
 		}
 		c = New(nil)
 		c.Apply(subscribed())

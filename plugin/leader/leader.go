@@ -51,7 +51,7 @@ func Parse(endpoint string) (*url.URL, error) {
 	u, err := url.Parse(endpoint)
 	switch {
 	case err != nil:
-		return nil, errors.Unwrap(err)
+		return nil, errors.New("malformed URL") // its errors may quote a secret
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("scheme %q is none of http, https, zk, file", u.Scheme)
 	case u.User != nil:

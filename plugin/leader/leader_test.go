@@ -30,7 +30,8 @@ func TestParse(t *testing.T) {
 		"zk://127.0.0.1:2181/mesos":    `scheme "zk"`,
 		"http://u:hunter2@master:5050": "do not belong here",
 		"http://master:5050?x=y":       "query",
-		"http://master:50x":            "invalid port",
+		"http://master:50x":            "malformed URL",
+		"http://u:hunter2/x@master:1":  "malformed URL",
 	} {
 		if u, err := Parse(endpoint); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, %v", endpoint, u, err)

@@ -104,10 +104,10 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 func checkServer(server string) error {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil || host == "" {
-		return fmt.Errorf("server %q is no host:port", server)
+		return errors.New("a server is no host:port") // it may be a user's secret
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("port %q is not one", port)
+		return errors.New("a server's port is not one")
 	}
 	return nil
 }

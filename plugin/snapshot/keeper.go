@@ -14,15 +14,19 @@ const (
 
 // Keeper has snapshots written at a bounded rate, by a goroutine of its own.
 type Keeper struct {
-	write func(*Snapshot)
-	ready chan struct{}
-	put   chan *Snapshot
+	write  func(*Snapshot) bool
+	ready  chan struct{}
+	put    chan *Snapshot
+	failed chan struct{}
 }
 
-// NewKeeper returns a keeper of what write writes.
-func NewKeeper(write func(*Snapshot)) *Keeper {
-	return &Keeper{write: write, ready: make(chan struct{}), put: make(chan *Snapshot, 1)}
+// NewKeeper returns a keeper of what write writes, which reports whether it has.
+func NewKeeper(write func(*Snapshot) bool) *Keeper {
+	return &Keeper{write: write, ready: make(chan struct{}), put: make(chan *Snapshot, 1), failed: make(chan struct{}, 1)}
 }
+
+// Failed is signalled when a snapshot could not be written.
+func (k *Keeper) Failed() <-chan struct{} { return k.failed }
 
 // Ready is received from before each Put: it blocks until the last write is long
 // enough ago.
@@ -42,7 +46,12 @@ func (k *Keeper) Run(ctx context.Context) {
 		select {
 		case s := <-k.put:
 			start := time.Now()
-			k.write(s)
+			if !k.write(s) {
+				select {
+				case k.failed <- struct{}{}:
+				default:
+				}
+			}
 			timer := time.NewTimer(max(interval, share*time.Since(start)))
 			select {
 			case <-timer.C:
