@@ -489,7 +489,7 @@ func TestStaleZooKeeper(t *testing.T) {
 type asking struct {
 	agents, states []time.Time
 	takes          time.Duration // to answer GET_STATE
-	refuse         bool
+	refuse         atomic.Bool
 }
 
 func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -506,7 +506,7 @@ func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})(w, r)
 	case strings.HasSuffix(call, "\x0a"):
 		a.agents = append(a.agents, time.Now())
-		if a.refuse {
+		if a.refuse.Load() {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
@@ -514,7 +514,7 @@ func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(call, "\x09"):
 		a.states = append(a.states, time.Now())
 		rest(r, a.takes)
-		if a.refuse {
+		if a.refuse.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -540,7 +540,8 @@ func TestReconcile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &asking{refuse: tc.refuse}
+				a := &asking{}
+				a.refuse.Store(tc.refuse)
 				var follower *Follower
 				inMemory(t, a, func(f *Follower) {
 					follower = f
@@ -579,7 +580,8 @@ func TestPoll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &asking{takes: tc.takes, refuse: tc.refuse}
+				a := &asking{takes: tc.takes}
+				a.refuse.Store(tc.refuse)
 				l := inMemory(t, a, func(f *Follower) { f.Poll = tc.every })
 				pass(time.Hour)
 				if n := len(a.states); n < tc.want*9/10 || n > tc.want*11/10 {
@@ -592,7 +594,7 @@ func TestPoll(t *testing.T) {
 				if tc.refuse {
 					return
 				}
-				a.refuse = true
+				a.refuse.Store(true)
 				pass(time.Minute)
 				if got := l.names(); strings.Count(got, "lost") != 1 {
 					t.Errorf("told %s", got)
