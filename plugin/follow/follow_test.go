@@ -485,9 +485,9 @@ func TestStaleZooKeeper(t *testing.T) {
 	})
 }
 
-// asking is a master that notes when it is asked for what.
+// asking is a master that counts what it is asked for.
 type asking struct {
-	agents, states []time.Time
+	agents, states atomic.Int32
 	takes          time.Duration // to answer GET_STATE
 	refuse         atomic.Bool
 }
@@ -505,14 +505,14 @@ func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 		})(w, r)
 	case strings.HasSuffix(call, "\x0a"):
-		a.agents = append(a.agents, time.Now())
+		a.agents.Add(1)
 		if a.refuse.Load() {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
 		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 9, GetAgents: &mesostest.GetAgents{}}))
 	case strings.HasSuffix(call, "\x09"):
-		a.states = append(a.states, time.Now())
+		a.states.Add(1)
 		rest(r, a.takes)
 		if a.refuse.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -557,8 +557,9 @@ func TestReconcile(t *testing.T) {
 					follower.Doubt()
 				}
 				near := func(got, want int) bool { return got >= want*9/10-1 && got <= want*12/10+1 }
-				if name != "many doubts" && !near(len(a.agents), tc.agents) || !near(len(a.states), tc.states) {
-					t.Errorf("asked for agents %d times, for states %d times", len(a.agents), len(a.states))
+				agents, states := int(a.agents.Load()), int(a.states.Load())
+				if name != "many doubts" && !near(agents, tc.agents) || !near(states, tc.states) {
+					t.Errorf("asked for agents %d times, for states %d times", agents, states)
 				}
 			})
 		})
@@ -584,7 +585,7 @@ func TestPoll(t *testing.T) {
 				a.refuse.Store(tc.refuse)
 				l := inMemory(t, a, func(f *Follower) { f.Poll = tc.every })
 				pass(time.Hour)
-				if n := len(a.states); n < tc.want*9/10 || n > tc.want*11/10 {
+				if n := int(a.states.Load()); n < tc.want*9/10 || n > tc.want*11/10 {
 					t.Errorf("asked %d times in an hour, want %d", n, tc.want)
 				}
 				got := l.names()
