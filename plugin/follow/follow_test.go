@@ -103,14 +103,24 @@ func inMemory(t *testing.T, h http.Handler, change func(f *Follower)) *told {
 
 // attempts is a master that notes when it is asked to subscribe.
 type attempts struct {
-	times  []time.Time
 	answer http.HandlerFunc
+
+	mu    sync.Mutex
+	times []time.Time
+}
+
+func (a *attempts) all() []time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.times)
 }
 
 func (a *attempts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err == nil && strings.HasSuffix(string(body), "\x12") { // SUBSCRIBE
+		a.mu.Lock()
 		a.times = append(a.times, time.Now())
+		a.mu.Unlock()
 		a.answer(w, r)
 		return
 	}
@@ -129,15 +139,15 @@ func TestBackOff(t *testing.T) {
 		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }}
 		inMemory(t, a, nil)
 		pass(2 * time.Minute)
-		for i := 1; i < len(a.times); i++ {
-			wait := a.times[i].Sub(a.times[i-1])
+		for i := 1; i < len(a.all()); i++ {
+			wait := a.all()[i].Sub(a.all()[i-1])
 			most := min(minBackOff<<(i-1), maxBackOff)
 			if wait < most/2 || wait > most {
 				t.Errorf("attempt %d came after %v, not %v to %v", i, wait, most/2, most)
 			}
 		}
-		if len(a.times) < 15 || len(a.times) > 40 {
-			t.Errorf("%d attempts", len(a.times))
+		if len(a.all()) < 15 || len(a.all()) > 40 {
+			t.Errorf("%d attempts", len(a.all()))
 		}
 	})
 }
@@ -152,7 +162,7 @@ func TestBackOffWithoutHeartbeat(t *testing.T) {
 		}}
 		inMemory(t, a, nil)
 		pass(10 * time.Minute)
-		if n := len(a.times); n > 140 {
+		if n := len(a.all()); n > 140 {
 			t.Errorf("%d subscriptions in ten minutes", n)
 		}
 	})
@@ -187,8 +197,8 @@ func TestBackOffStartsOver(t *testing.T) {
 				}
 				inMemory(t, a, nil)
 				pass(10 * time.Minute)
-				last := len(a.times) - 1
-				gap := a.times[last].Sub(a.times[last-1]) - tc.lives
+				last := len(a.all()) - 1
+				gap := a.all()[last].Sub(a.all()[last-1]) - tc.lives
 				if gap > tc.most || gap < tc.most/2 {
 					t.Errorf("the next attempt came %v after the end, want %v to %v", gap, tc.most/2, tc.most)
 				}
@@ -203,7 +213,7 @@ func TestLostStream(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			a := &attempts{}
 			a.answer = func(w http.ResponseWriter, r *http.Request) {
-				if len(a.times) > 1 {
+				if len(a.all()) > 1 {
 					w.WriteHeader(http.StatusServiceUnavailable)
 					return
 				}
@@ -260,8 +270,8 @@ func TestWatchdog(t *testing.T) {
 				switch {
 				case at == nil && tc.leftAfter != 0:
 					t.Error("the stream was not left")
-				case at != nil && at.Sub(a.times[0]).Round(time.Millisecond) != tc.leftAfter:
-					t.Errorf("the stream was left after %v, not %v", at.Sub(a.times[0]), tc.leftAfter)
+				case at != nil && at.Sub(a.all()[0]).Round(time.Millisecond) != tc.leftAfter:
+					t.Errorf("the stream was left after %v, not %v", at.Sub(a.all()[0]), tc.leftAfter)
 				}
 			})
 		})
@@ -306,7 +316,7 @@ func TestTrickle(t *testing.T) {
 		})}
 		inMemory(t, a, nil)
 		pass(10 * time.Minute)
-		if n := len(a.times); n < 8 || n > 14 {
+		if n := len(a.all()); n < 8 || n > 14 {
 			t.Errorf("%d subscriptions in ten minutes", n)
 		}
 	})
@@ -331,8 +341,8 @@ func TestLargeState(t *testing.T) {
 		}}
 		l := inMemory(t, a, nil)
 		pass(time.Hour)
-		if got := l.names(); len(a.times) != 1 || !strings.HasPrefix(got, "masters; state of 10.0.0.1:5050; connect") {
-			t.Errorf("%d subscriptions: %s", len(a.times), got)
+		if got := l.names(); len(a.all()) != 1 || !strings.HasPrefix(got, "masters; state of 10.0.0.1:5050; connect") {
+			t.Errorf("%d subscriptions: %s", len(a.all()), got)
 		}
 	})
 }
@@ -425,13 +435,21 @@ func TestElection(t *testing.T) {
 	for name, hangs := range map[string]bool{"silent": false, "does not answer": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				asked := make(map[string]int)
+				var mu sync.Mutex
+				counts := make(map[string]int)
+				asked := func(host string) int {
+					mu.Lock()
+					defer mu.Unlock()
+					return counts[host]
+				}
 				h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if body, err := io.ReadAll(r.Body); err != nil || !strings.HasSuffix(string(body), "\x12") {
 						http.Error(w, "no", http.StatusForbidden)
 						return
 					}
-					asked[r.Host]++
+					mu.Lock()
+					counts[r.Host]++
+					mu.Unlock()
 					if r.Host == "10.0.0.1:5050" && hangs {
 						<-r.Context().Done()
 						return
@@ -444,18 +462,18 @@ func TestElection(t *testing.T) {
 				both := []*url.URL{one, two}
 				e <- leader.View{Leader: one, Masters: both}
 				pass(5 * time.Second)
-				if asked[one.Host] != 1 || asked[two.Host] != 0 {
-					t.Fatalf("asked %v", asked)
+				if asked(one.Host) != 1 || asked(two.Host) != 0 {
+					t.Fatalf("asked %d and %d times", asked(one.Host), asked(two.Host))
 				}
 				l.names()
 				e <- leader.View{Leader: two, Masters: both}
 				synctest.Wait() // no time passes
-				if got := l.names(); asked[two.Host] != 1 || !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
-					t.Errorf("asked %v, told %s", asked, got)
+				if got := l.names(); asked(two.Host) != 1 || !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
+					t.Errorf("asked %d times, told %s", asked(two.Host), got)
 				}
 				e <- leader.View{Leader: two, Masters: both[1:]} // the same leader
 				pass(time.Second)
-				if asked[two.Host] != 1 {
+				if asked(two.Host) != 1 {
 					t.Error("the stream was left without need")
 				}
 			})
