@@ -286,8 +286,8 @@ func (c *chaos) inject(ctx context.Context) {
 			c.reload(c.restarted, rand.IntN(variants))
 		},
 		"CoreDNS is terminated":        func(context.Context) { c.restarted.restart(syscall.SIGTERM) },
-		"CoreDNS is killed":            func(context.Context) { c.restarted.restart(syscall.SIGKILL) },
-		"CoreDNS is killed, no leader": c.killWithoutLeader,
+		"CoreDNS is killed":            c.kill,
+		"CoreDNS restarts, no leader":  c.restartWithoutLeader,
 		"a reload while there is none": c.reloadWithoutLeader,
 		"nothing":                      func(context.Context) {},
 	}
@@ -430,7 +430,12 @@ func (c *chaos) reload(w *watching, n int) {
 	_ = w.cmd.Process.Signal(syscall.SIGUSR1)
 }
 
-func (c *chaos) killWithoutLeader(ctx context.Context) {
+func (c *chaos) kill(context.Context) {
+	c.restarted.restart(syscall.SIGKILL)
+	c.forgotten(c.restarted.principal)
+}
+
+func (c *chaos) restartWithoutLeader(ctx context.Context) {
 	c.onLeader(c.stopMaster)
 	pause(ctx, 200*time.Millisecond)
 	c.restarted.restart(syscall.SIGTERM)

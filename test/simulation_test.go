@@ -171,6 +171,17 @@ func (s *simulation) unlink(m *simMaster, principal string) {
 	}
 }
 
+// forgotten notes that a watcher knows only its snapshot, which may be a bit old.
+func (s *simulation) forgotten(principal string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.apps {
+		for _, told := range a.gone {
+			delete(told, principal)
+		}
+	}
+}
+
 // depose takes the lead from the leader. What it told last may not have arrived.
 func (s *simulation) depose() {
 	s.leader = nil

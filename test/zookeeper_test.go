@@ -255,6 +255,24 @@ func TestZooKeeperRestart(t *testing.T) {
 	f.expect(t, "127.0.0.1:5052", 1)
 }
 
+// TestZooKeeperDataLoss brings the ensemble back without its data: it never
+// answers a client that has seen more than it has itself.
+func TestZooKeeperDataLoss(t *testing.T) {
+	e := startEnsemble(t, 1)
+	one := e.announce("json.info_", masterJSON("127.0.0.1:5051"))
+	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
+	f.expect(t, "127.0.0.1:5051", 1)
+	e.kill(0)
+	one.withdraw()
+	if err := os.RemoveAll(filepath.Join(filepath.Dir(e.members[0].conf), "version-2")); err != nil {
+		t.Fatal(err)
+	}
+	e.start(0)
+	two := e.announce("json.info_", masterJSON("127.0.0.1:5052"))
+	defer two.withdraw()
+	f.expect(t, "127.0.0.1:5052", 1)
+}
+
 // TestZooKeeperAuth lists what only those who prove who they are may.
 func TestZooKeeperAuth(t *testing.T) {
 	e := startEnsemble(t, 1)

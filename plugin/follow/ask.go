@@ -2,10 +2,12 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/url"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/leader"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
@@ -15,6 +17,9 @@ const (
 	agentsInterval = 30 * time.Second
 	agentsTurns    = 10
 	agentsTimeout  = 10 * time.Second
+	// missedAnswers is how many answers in a row may fail to come of a master that
+	// sends no heartbeat.
+	missedAnswers = 3
 
 	// GET_STATE, which costs a master much, is asked this often, and in doubt: not
 	// more often than this.
@@ -23,13 +28,13 @@ const (
 
 	// yieldInterval is how often a watcher without a stream asks for the state.
 	yieldInterval = 30 * time.Second
-
-	forever = 100 * 365 * 24 * time.Hour
 )
 
 // reconcile asks a master now and then what there is, since not all that changes
 // makes an event.
-func (f *Follower) reconcile(ctx context.Context, who *mesos.Leader) {
+// It ends the attempt where the master leads no more, or no longer answers and
+// sends no heartbeat that would tell.
+func (f *Follower) reconcile(ctx context.Context, who *mesos.Leader, heartbeat time.Duration, end func(cause error)) {
 	select { // a doubt of before: the stream began with the whole state
 	case <-f.doubt:
 	default:
@@ -38,30 +43,46 @@ func (f *Follower) reconcile(ctx context.Context, who *mesos.Leader) {
 		due     = time.Now().Add(jitter(stateInterval))
 		allowed time.Time // for another GET_STATE in doubt
 		doubted bool
-		refused bool
+		silent  int // answers in a row that did not come
+		said    bool
+		turn    = rand.IntN(agentsTurns)
+		tick    = time.NewTimer(jitter(agentsInterval))
 	)
-	for turn := rand.IntN(agentsTurns); ; turn++ {
-		tick := time.NewTimer(jitter(agentsInterval))
+	defer tick.Stop()
+	for {
+		agents := false
 		select {
 		case <-ctx.Done():
+			return
 		case <-f.doubt:
 			doubted = true
 		case <-tick.C:
-		}
-		tick.Stop()
-		if ctx.Err() != nil {
-			return
+			turn++
+			agents = turn%agentsTurns == 0 || f.Awaiting()
+			tick.Reset(jitter(agentsInterval))
 		}
 		now := time.Now()
 		whole := !now.Before(due) || doubted && !now.Before(allowed)
-		if !whole && turn%agentsTurns != 0 && !f.Awaiting() {
+		if !whole && !agents {
 			continue
 		}
-		if whole {
-			due, allowed, doubted = now.Add(jitter(stateInterval)), now.Add(doubtInterval), false
+		err := f.compare(ctx, who, whole)
+		if whole { // and again soon, if there was no answer
+			due, allowed, doubted = now.Add(jitter(stateInterval)), now.Add(doubtInterval), err != nil
 		}
-		if err := f.compare(ctx, who, whole); err != nil && !refused && ctx.Err() == nil {
-			refused = true
+		if err == nil || ctx.Err() != nil {
+			silent = 0
+			continue
+		}
+		if !errors.As(err, new(*mesos.StatusError)) {
+			silent++
+		}
+		switch {
+		case errors.Is(err, mesos.ErrNotLeading), heartbeat == 0 && silent >= missedAnswers:
+			end(err)
+			return
+		case !said:
+			said = true
 			log.Warningf("The leading master %s does not answer what there is; what leaves silently keeps its records: %v", who.URL.Host, err)
 		}
 	}
@@ -104,53 +125,84 @@ func watched(ctx context.Context, get func(ctx context.Context, read func(n int)
 	return nil
 }
 
-// poll asks for the whole state every interval, one request at a time, for the
-// time d.
-func (f *Follower) poll(ctx context.Context, interval, d time.Duration) {
-	var (
-		p    = poller{f: f}
-		back = backOff{least: minBackOff, most: maxBackOff}
-		end  = time.Now().Add(d)
-	)
-	defer p.lose(ctx)
-	for ctx.Err() == nil && time.Now().Before(end) {
-		start := time.Now()
-		ok := p.ask(ctx, back.patient())
-		took := time.Since(start)
-		// A master that takes long is left alone for as long, and one that fails for
-		// no less than always.
-		next := max(interval-took, took)
-		if ok {
-			back.reset()
-		} else {
-			next = max(interval, took, back.advance())
-		}
-		if wait(ctx, min(next, time.Until(end)), f.changed) {
-			back.reset()
+// poll asks for the whole state every interval, one request at a time, until ctx
+// is done.
+func (f *Follower) poll(ctx context.Context, interval time.Duration) {
+	p := poller{f: f, interval: interval, back: backOff{least: minBackOff, most: maxBackOff}}
+	for ctx.Err() == nil {
+		next, _ := p.ask(ctx)
+		if wait(ctx, next, f.changed) {
+			p.back.reset()
 		}
 	}
+}
+
+// yield asks for the state now and then for the time d, or until there is another
+// leader, which it reports, or none that answers: the master has ended the
+// stream, as it does with the oldest one when there are more than it allows. To
+// subscribe at once would only put out the next watcher.
+func (f *Follower) yield(ctx context.Context, d time.Duration) (changed bool) {
+	log.Warningf("The master has ended the stream of %s: it may have too many subscribers. Asking for its state every %v, and for a stream again in %v",
+		f.Cluster, yieldInterval, d.Round(time.Second))
+	p := poller{f: f, interval: yieldInterval, back: backOff{least: minBackOff, most: maxBackOff}}
+	defer p.lose(ctx)
+	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
+		next, ok := p.ask(ctx)
+		if !ok {
+			return false
+		}
+		if wait(ctx, min(next, time.Until(end)), f.changed) {
+			return true
+		}
+	}
+	return false
 }
 
 // poller is what polls remember of each other.
 type poller struct {
 	f         *Follower
+	interval  time.Duration
+	back      backOff
 	last      *url.URL // the master that led to an answer
 	leader    Leader
 	connected bool
 	failed    failures
 }
 
-// ask asks for the state once, and reports whether there is an answer.
-func (p *poller) ask(ctx context.Context, failing bool) bool {
+// ask asks for the state once, and returns when to ask again. A master that
+// takes long is left alone for as long, and one that does not answer for no less
+// than always; one that refuses is cheap to ask.
+func (p *poller) ask(ctx context.Context) (next time.Duration, ok bool) {
+	start := time.Now()
+	err := p.try(ctx)
+	took := time.Since(start)
+	switch {
+	case err == nil:
+		p.back.reset()
+		return max(p.interval-took, took), true
+	case errors.Is(err, errSilent):
+		next = p.interval
+	default:
+		next = min(p.interval, maxBackOff)
+	}
+	return max(next, took, p.back.advance()), false
+}
+
+// try asks one master after the other.
+func (p *poller) try(ctx context.Context) error {
 	var errs []error
-	for _, u := range p.f.candidates(p.last, failing) {
-		s, who, err := p.state(ctx, u)
+	view, order := p.f.candidates(p.last, p.back.patient())
+	for _, u := range order {
+		s, who, err := p.state(ctx, view, u)
 		if ctx.Err() != nil {
-			return false
+			return ctx.Err()
 		}
 		p.f.Tell(ctx, Connect{err})
 		if err != nil {
 			errs = append(errs, err)
+			if errors.Is(err, errDeposed) {
+				break
+			}
 			continue
 		}
 		p.last = u
@@ -161,11 +213,11 @@ func (p *poller) ask(ctx context.Context, failing bool) bool {
 		p.connected = true
 		p.failed.over()
 		p.f.Tell(ctx, State{Subscribed: mesos.Subscribed{State: s}, Leader: p.leader, Polled: true})
-		return true
+		return nil
 	}
 	p.lose(ctx)
 	p.failed.log("No master of %s answers: %v", p.f.Cluster, errs)
-	return false
+	return errors.Join(errs...)
 }
 
 // lose says that there is no connection any more, if there was.
@@ -176,8 +228,8 @@ func (p *poller) lose(ctx context.Context) {
 	}
 }
 
-func (p *poller) state(ctx context.Context, u *url.URL) (s *mesos.State, who *mesos.Leader, err error) {
-	ctx, end := p.f.begin(ctx, u)
+func (p *poller) state(ctx context.Context, view *leader.View, u *url.URL) (s *mesos.State, who *mesos.Leader, err error) {
+	ctx, end := p.f.begin(ctx, view, u)
 	defer end(nil)
 	err = watched(ctx, func(ctx context.Context, read func(n int)) error {
 		s, who, err = p.f.Client.State(ctx, u, read)

@@ -103,12 +103,13 @@ type attempt struct {
 	cancel   context.CancelCauseFunc
 }
 
-// at reports whether the attempt is, or may lead to, the master at u.
+// at reports whether the attempt is at the master at u: by who has answered, if
+// anybody has.
 func (a *attempt) at(u *url.URL) bool {
-	if a.asked.Host == u.Host {
-		return true
+	if a.answerer != nil {
+		return a.answerer.URL.Host == u.Host || a.answerer.Remote.String() == u.Host
 	}
-	return a.answerer != nil && (a.answerer.URL.Host == u.Host || a.answerer.Remote.String() == u.Host)
+	return a.asked.Host == u.Host
 }
 
 // Run follows until ctx is done.
@@ -122,7 +123,7 @@ func (f *Follower) Run(ctx context.Context) {
 			return
 		}
 		if f.Poll > 0 {
-			f.poll(ctx, f.Poll, forever)
+			f.poll(ctx, f.Poll)
 		} else {
 			f.follow(ctx)
 		}
@@ -155,8 +156,9 @@ func (f *Follower) setView(ctx context.Context, v leader.View) {
 	}
 	f.Client.SetMasters(known)
 	f.mu.Lock()
+	elected := f.view == nil || otherLeader(f.view, &v)
 	f.view = &v
-	if a := f.attempt; a != nil && v.Leader != nil && !a.at(v.Leader) {
+	if a := f.attempt; a != nil && v.Leader != nil && elected && !a.at(v.Leader) {
 		a.cancel(errDeposed)
 	}
 	f.mu.Unlock()
@@ -164,17 +166,29 @@ func (f *Follower) setView(ctx context.Context, v leader.View) {
 	f.Tell(ctx, Masters{v})
 }
 
-// begin returns the context of an attempt at u, and what ends it.
-func (f *Follower) begin(ctx context.Context, u *url.URL) (context.Context, context.CancelCauseFunc) {
+// otherLeader reports whether v names another leader than before.
+func otherLeader(before, v *leader.View) bool {
+	return v.Leader != nil && (before.Leader == nil || *before.Leader != *v.Leader)
+}
+
+// begin returns the context of an attempt at u, which view led to, and what ends
+// it.
+func (f *Follower) begin(ctx context.Context, view *leader.View, u *url.URL) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	a := &attempt{asked: u, cancel: cancel}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.attempt = &attempt{asked: u, cancel: cancel}
+	f.attempt = a
+	if otherLeader(view, f.view) && !a.at(f.view.Leader) {
+		cancel(errDeposed)
+	}
 	return ctx, func(cause error) {
 		cancel(cause)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.attempt = nil
+		if f.attempt == a {
+			f.attempt = nil
+		}
 	}
 }
 
@@ -187,26 +201,27 @@ func (f *Follower) answered(who *mesos.Leader) {
 	}
 }
 
-// candidates returns the masters to try, the likeliest leader first. The leader
-// that ZooKeeper names is the only one, unless it has failed for a while:
-// ZooKeeper may be away, and the others know more.
-func (f *Follower) candidates(last *url.URL, failing bool) []*url.URL {
+// candidates returns the masters to try, the likeliest leader first, and the view
+// they are of. The leader that ZooKeeper names is the only one, unless it has
+// failed for a while: ZooKeeper may be away, and the others know more.
+func (f *Follower) candidates(last *url.URL, failing bool) (*leader.View, []*url.URL) {
 	f.mu.Lock()
 	v := f.view
 	f.mu.Unlock()
-	var order []*url.URL
+	if v.Leader != nil && !failing {
+		return v, []*url.URL{v.Leader}
+	}
+	first := func(u *url.URL) func(*url.URL) bool {
+		return func(o *url.URL) bool { return u != nil && *o == *u }
+	}
+	order := slices.Clone(v.Masters)
+	if i := slices.IndexFunc(order, first(last)); i > 0 {
+		order = append(order[i:], order[:i]...)
+	}
 	if v.Leader != nil {
-		order = append(order, v.Leader)
-		if !failing {
-			return order
-		}
+		order = append([]*url.URL{v.Leader}, slices.DeleteFunc(order, first(v.Leader))...)
 	}
-	i := slices.IndexFunc(v.Masters, func(u *url.URL) bool { return last != nil && *u == *last })
-	if i < 0 {
-		return append(order, v.Masters...)
-	}
-	order = append(order, v.Masters[i:]...)
-	return append(order, v.Masters[:i]...)
+	return v, order
 }
 
 // follow keeps a stream open.
@@ -219,13 +234,17 @@ func (f *Follower) follow(ctx context.Context) {
 	)
 	for ctx.Err() == nil {
 		var errs []error
-		for _, u := range f.candidates(last, back.patient()) {
-			out, err := f.stream(ctx, u)
+		view, order := f.candidates(last, back.patient())
+		for _, u := range order {
+			out, err := f.stream(ctx, view, u)
 			if ctx.Err() != nil {
 				return
 			}
 			if !out.subscribed {
 				errs = append(errs, err)
+				if errors.Is(err, errDeposed) {
+					break
+				}
 				continue
 			}
 			last, errs = u, nil
@@ -237,8 +256,9 @@ func (f *Follower) follow(ctx context.Context) {
 			if out.lived >= forgiven {
 				evicted.reset()
 			}
-			if errors.Is(err, io.EOF) {
-				f.yield(ctx, evicted.advance())
+			if errors.Is(err, io.EOF) && f.yield(ctx, evicted.advance()) {
+				evicted.reset()
+				back.reset()
 			}
 			break
 		}
@@ -247,15 +267,6 @@ func (f *Follower) follow(ctx context.Context) {
 			back.reset()
 		}
 	}
-}
-
-// yield asks for the state now and then, for a while: the master has ended the
-// stream, as it does with the oldest one when there are more than it allows. To
-// subscribe at once would only put out the next watcher.
-func (f *Follower) yield(ctx context.Context, d time.Duration) {
-	log.Warningf("The master has ended the stream of %s: it may have too many subscribers. Asking for its state every %v, and for a stream again in %v",
-		f.Cluster, yieldInterval, d.Round(time.Second))
-	f.poll(ctx, yieldInterval, d)
 }
 
 // failures logs why masters fail, when that changes.
@@ -286,8 +297,8 @@ type outcome struct {
 }
 
 // stream follows one event stream to its end.
-func (f *Follower) stream(watching context.Context, u *url.URL) (outcome, error) {
-	ctx, end := f.begin(watching, u)
+func (f *Follower) stream(watching context.Context, view *leader.View, u *url.URL) (outcome, error) {
+	ctx, end := f.begin(watching, view, u)
 	defer end(nil)
 	watchdog := newWatchdog(answerTimeout, func() { end(errSilent) })
 	defer watchdog.stop()
@@ -336,7 +347,7 @@ func (f *Follower) stream(watching context.Context, u *url.URL) (outcome, error)
 			result.subscribed = true
 			start = time.Now()
 			f.Tell(ctx, Connect{})
-			reconciling.Go(func() { f.reconcile(ctx, s.Leader) })
+			reconciling.Go(func() { f.reconcile(ctx, s.Leader, first.Heartbeat, end) })
 		}
 	}
 }

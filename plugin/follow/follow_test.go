@@ -41,7 +41,10 @@ type told struct {
 	messages []Message
 }
 
-func (l *told) tell(_ context.Context, m Message) {
+func (l *told) tell(ctx context.Context, m Message) {
+	if ctx.Err() != nil {
+		return // as a watcher that waits for its turn
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.messages = append(l.messages, m)
@@ -550,11 +553,12 @@ func TestReconcile(t *testing.T) {
 		refuse         bool
 		agents, states int // in a day, more or less
 	}{
-		"quiet":       {agents: 24 * 12, states: 24},
-		"awaiting":    {awaiting: true, agents: 24 * 120, states: 24},
-		"refused":     {refuse: true, agents: 24 * 12, states: 24},
-		"one doubt":   {doubts: 12 * time.Hour, agents: 24 * 12, states: 25},
-		"many doubts": {doubts: time.Second, agents: 24 * 12, states: 24 * 12},
+		"quiet":                     {agents: 24 * 12, states: 24},
+		"awaiting":                  {awaiting: true, agents: 24 * 120, states: 24},
+		"refused":                   {refuse: true, agents: 24 * 12, states: 24 * 11}, // from the first hour on
+		"one doubt":                 {doubts: 12 * time.Hour, agents: 24 * 12, states: 25},
+		"many doubts":               {doubts: time.Second, agents: 24 * 12, states: 24 * 12},
+		"awaiting, and many doubts": {awaiting: true, doubts: time.Second, agents: 24 * 108, states: 24 * 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -576,7 +580,7 @@ func TestReconcile(t *testing.T) {
 				}
 				near := func(got, want int) bool { return got >= want*9/10-1 && got <= want*12/10+1 }
 				agents, states := int(a.agents.Load()), int(a.states.Load())
-				if name != "many doubts" && !near(agents, tc.agents) || !near(states, tc.states) {
+				if !near(agents, tc.agents) || !near(states, tc.states) {
 					t.Errorf("asked for agents %d times, for states %d times", agents, states)
 				}
 			})
@@ -591,11 +595,12 @@ func TestPoll(t *testing.T) {
 		refuse       bool
 		want         int // in an hour
 	}{
-		"quick":         {10 * time.Second, 0, false, 360},
-		"a bit slow":    {10 * time.Second, 4 * time.Second, false, 360},
-		"slow":          {10 * time.Second, 20 * time.Second, false, 90},
-		"refuses":       {time.Second, 0, true, 480},
-		"refuses, slow": {30 * time.Second, 0, true, 120},
+		"quick":           {10 * time.Second, 0, false, 360},
+		"a bit slow":      {10 * time.Second, 4 * time.Second, false, 360},
+		"slow":            {10 * time.Second, 20 * time.Second, false, 90},
+		"refuses":         {time.Second, 0, true, 480},
+		"refuses, slow":   {30 * time.Second, 0, true, 360},
+		"does not answer": {time.Minute, time.Hour, false, 60 * 2 / 3}, // 30 seconds each time
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -607,10 +612,10 @@ func TestPoll(t *testing.T) {
 					t.Errorf("asked %d times in an hour, want %d", n, tc.want)
 				}
 				got := l.names()
-				if states := strings.Count(got, "state of 10.0.0.1:5050"); !tc.refuse && states < tc.want*9/10 || tc.refuse && states > 0 {
+				if states := strings.Count(got, "state of 10.0.0.1:5050"); !tc.refuse && tc.takes < firstSilence && states < tc.want*9/10 || tc.refuse && states > 0 {
 					t.Errorf("%d states were told", states)
 				}
-				if tc.refuse {
+				if tc.refuse || tc.takes > firstSilence {
 					return
 				}
 				a.refuse.Store(true)
@@ -621,4 +626,80 @@ func TestPoll(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHungWithoutHeartbeat leaves a master that announced no heartbeat and hangs,
+// since it does not answer either.
+func TestHungWithoutHeartbeat(t *testing.T) {
+	for name, status := range map[string]int{"says nothing": 0, "refuses": http.StatusForbidden, "leads no more": http.StatusTemporaryRedirect} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var subscriptions atomic.Int32
+				l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					switch {
+					case err != nil:
+					case strings.HasSuffix(string(body), "\x12"):
+						subscriptions.Add(1)
+						streaming(0, func(io.Writer, func(), *http.Request) { <-r.Context().Done() })(w, r)
+					case status == 0:
+						<-r.Context().Done()
+					default:
+						w.Header().Set("Location", "//10.0.0.2:5050/master/api/v1")
+						w.WriteHeader(status)
+					}
+				}), nil)
+				pass(time.Hour)
+				n, lost := subscriptions.Load(), strings.Contains(l.names(), "lost")
+				if left := n > 1 && lost; left == (status == http.StatusForbidden) {
+					t.Errorf("%d subscriptions, lost: %v", n, lost)
+				}
+			})
+		})
+	}
+}
+
+// TestElectionAfterRedirect has a stream by the redirect of a master that is
+// named as the leader then, and one of a leader by another of its names.
+func TestElectionAfterRedirect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two, leads := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050"), parseMaster(t, "leader.example:5050")
+		var mu sync.Mutex
+		redirect := true
+		e := make(electing)
+		l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch body, err := io.ReadAll(r.Body); {
+			case err != nil || !strings.HasSuffix(string(body), "\x12"):
+				w.WriteHeader(http.StatusForbidden)
+			case redirect && r.Host != leads.Host:
+				w.Header().Set("Location", "//"+leads.Host+"/master/api/v1")
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			default:
+				mu.Unlock()
+				streaming(300, func(io.Writer, func(), *http.Request) { <-r.Context().Done() })(w, r)
+				mu.Lock()
+			}
+		}), func(f *Follower) { f.Finder = e })
+		both := []*url.URL{one, two}
+		e <- leader.View{Leader: one, Masters: both[:1]}
+		pass(time.Second)
+		if got := l.names(); !strings.Contains(got, "state of leader.example:5050; connect") {
+			t.Fatal(got)
+		}
+		e <- leader.View{Leader: one, Masters: both} // only another master
+		pass(time.Second)
+		if got := l.names(); got != "masters" {
+			t.Errorf("a healthy stream was left: %s", got)
+		}
+		mu.Lock()
+		redirect = false
+		mu.Unlock()
+		e <- leader.View{Leader: two, Masters: both}
+		pass(time.Second)
+		if got := l.names(); !strings.Contains(got, "lost") || !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
+			t.Errorf("the stream was not left: %s", got)
+		}
+	})
 }

@@ -114,9 +114,28 @@ func checkServer(server string) error {
 
 // Run follows the election.
 func (z *ZooKeeper) Run(ctx context.Context, found func(View)) {
+	e := election{ZooKeeper: z, found: found, health: complaint{warn: z.Warn}}
+	for ctx.Err() == nil {
+		e.connect(ctx)
+	}
+}
+
+// election is what is known of it, whatever the connection.
+type election struct {
+	*ZooKeeper
+	found  func(View)
+	last   View
+	health complaint
+}
+
+// connect follows the election by one connection, until ctx is done or there has
+// been no session for so long that none is left: the library would go on with
+// what it saw last, which an ensemble that has lost its data never answers.
+func (e *election) connect(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
 	connections, sever := context.WithCancel(context.WithoutCancel(ctx))
 	changed := make(chan struct{}, 1)
-	conn, ended, err := zk.Connect(z.Servers, sessionTimeout,
+	conn, ended, err := zk.Connect(e.Servers, sessionTimeout,
 		zk.WithHostProvider(&members{}), zk.WithDialer(dialer(connections)),
 		zk.WithLogger(silent{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxPacket),
 		zk.WithEventCallback(func(ev zk.Event) {
@@ -129,8 +148,8 @@ func (z *ZooKeeper) Run(ctx context.Context, found func(View)) {
 		}))
 	if err != nil { // only an empty list of servers
 		sever()
-		z.Warn(err.Error())
-		<-ctx.Done()
+		cancel()
+		e.Warn(err.Error())
 		return
 	}
 	var closing sync.WaitGroup
@@ -145,49 +164,61 @@ func (z *ZooKeeper) Run(ctx context.Context, found func(View)) {
 		}
 	})
 	defer closing.Wait()
-	z.follow(ctx, conn, changed, found)
+	defer cancel()
+	e.follow(ctx, conn, changed)
 }
 
 // follow lists the masters whenever they or the session change.
-func (z *ZooKeeper) follow(ctx context.Context, conn *zk.Conn, changed <-chan struct{}, found func(View)) {
+func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan struct{}) {
 	var (
-		last   View
-		health = complaint{warn: z.Warn}
-		known  = z.Auth == ""
+		watch   <-chan zk.Event // of the masters, until it fires
+		known   = e.Auth == ""
+		healthy = time.Now()
 	)
 	for {
 		var (
 			view  View
-			watch <-chan zk.Event
 			err   error
 			retry <-chan time.Time
 		)
 		if !known {
-			err = conn.AddAuth("digest", []byte(z.Auth))
+			err = conn.AddAuth("digest", []byte(e.Auth))
 			known = err == nil
 		}
 		if err == nil {
-			view, watch, err = z.list(conn)
+			view, watch, err = e.list(conn, watch)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		health.tell(err)
+		e.health.tell(err)
 		switch {
-		case err == nil && !view.equal(&last):
-			last = view
-			found(view)
-		case err != nil && watch == nil:
+		case !isLost(err):
+			healthy = time.Now()
+		case time.Since(healthy) > sessionTimeout:
+			return
+		}
+		switch {
+		case err == nil && !view.equal(&e.last):
+			e.last = view
+			e.found(view)
+		case err != nil && !errors.Is(err, errNoMaster):
 			retry = time.After(listRetry)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-watch:
+			watch = nil
 		case <-changed:
 		case <-retry:
 		}
 	}
+}
+
+// isLost reports whether err is that there is no session.
+func isLost(err error) bool {
+	return errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrSessionExpired)
 }
 
 // complaint tells of changes between health and sickness, not of each error.
@@ -198,7 +229,7 @@ type complaint struct {
 }
 
 func (c *complaint) tell(err error) {
-	lost := errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrSessionExpired)
+	lost := isLost(err)
 	text := ""
 	switch {
 	case lost && !c.lost:
@@ -219,11 +250,20 @@ func (c *complaint) tell(err error) {
 	c.warn(text)
 }
 
-// list returns the masters that are announced, and what tells that these change.
-func (z *ZooKeeper) list(conn *zk.Conn) (View, <-chan zk.Event, error) {
-	names, _, watch, err := conn.ChildrenW(z.Path)
+// list returns the masters that are announced, and what tells that these change:
+// watch, if that is not nil.
+func (z *ZooKeeper) list(conn *zk.Conn, watch <-chan zk.Event) (View, <-chan zk.Event, error) {
+	var (
+		names []string
+		err   error
+	)
+	if watch == nil {
+		names, _, watch, err = conn.ChildrenW(z.Path)
+	} else {
+		names, _, err = conn.Children(z.Path)
+	}
 	if err != nil {
-		return View{}, nil, fmt.Errorf("list %s: %w", z.Path, err)
+		return View{}, watch, fmt.Errorf("list %s: %w", z.Path, err)
 	}
 	var (
 		masters []mesos.Master
@@ -237,7 +277,7 @@ func (z *ZooKeeper) list(conn *zk.Conn) (View, <-chan zk.Event, error) {
 		case errors.As(err, new(*announcementError)):
 			odd = err
 		case err != nil:
-			return View{}, nil, err
+			return View{}, watch, err
 		default:
 			leading = leading || i == 0
 			masters = append(masters, m)
@@ -367,23 +407,38 @@ func (m *members) Next() (server string, retryStart bool) {
 	return server, retryStart
 }
 
-// Connected implements zk.HostProvider. The connection counts as a try, so that
-// a member that drops it at once is not asked without a pause.
+// Connected implements zk.HostProvider. The connection counts as a try.
 func (m *members) Connected() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tried = 1
 }
 
-// dialer connects to members until ctx is done, which breaks the connections.
+// dialer connects to members until ctx is done, which breaks the connections. It
+// connects to none more often than once in listRetry: one that drops each
+// session at once is not to be asked without a pause. It closes the connection
+// before, which the library leaves open when the session has expired.
 func dialer(ctx context.Context) zk.Dialer {
+	var before net.Conn
+	dialled := make(map[string]time.Time)
 	return func(network, address string, _ time.Duration) (net.Conn, error) {
+		if before != nil {
+			before.Close()
+			before = nil
+		}
+		select {
+		case <-time.After(listRetry - time.Since(dialled[address])):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		dialled[address] = time.Now()
 		d := net.Dialer{Timeout: memberTimeout}
 		conn, err := d.DialContext(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		return &memberConn{conn, context.AfterFunc(ctx, func() { conn.Close() })}, nil
+		before = &memberConn{conn, context.AfterFunc(ctx, func() { conn.Close() })}
+		return before, nil
 	}
 }
 

@@ -71,6 +71,7 @@ type Config struct {
 type Client struct {
 	credentials *Credentials
 	http        *httpClient
+	login       *httpClient                     // of service accounts: the masters' name is not theirs
 	known       atomic.Pointer[map[string]bool] // hosts that may be told the credentials
 }
 
@@ -79,7 +80,10 @@ func NewClient(c Config) *Client {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	client := &Client{credentials: c.Credentials, http: &httpClient{tls: c.TLS, dial: c.Dial}}
+	client := &Client{credentials: c.Credentials, http: &httpClient{tls: c.TLS, dial: c.Dial}, login: &httpClient{dial: c.Dial}}
+	if c.TLS != nil {
+		client.login.tls = &TLS{Files: c.TLS.Files}
+	}
 	client.SetMasters(nil)
 	return client
 }
@@ -95,7 +99,21 @@ func (c *Client) SetMasters(masters []*url.URL) {
 }
 
 // Close drops the client's idle connections.
-func (c *Client) Close() { c.http.close() }
+func (c *Client) Close() {
+	c.http.close()
+	c.login.close()
+}
+
+// failed returns err as what was done, without secrets that a master echoed.
+func (c *Client) failed(doing string, err error) error {
+	if text := err.Error(); c.credentials.redact(text) != text {
+		return fmt.Errorf("%s: %s", doing, c.credentials.redact(text))
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// ErrNotLeading is the error of a call to a Leader that leads no more.
+var ErrNotLeading = errors.New("leads no more")
 
 // Leader is the leading master, as it answered a call.
 type Leader struct {
@@ -120,7 +138,7 @@ type Stream struct {
 func (c *Client) Subscribe(ctx context.Context, u *url.URL, read func(n int)) (*Stream, error) {
 	resp, leader, err := c.call(ctx, u, callSubscribe) //nolint:bodyclose // closed by Stream.Close
 	if err != nil {
-		return nil, fmt.Errorf("subscribe: %w", err)
+		return nil, c.failed("subscribe", err)
 	}
 	return &Stream{
 		Leader: leader,
@@ -168,7 +186,7 @@ func (c *Client) State(ctx context.Context, u *url.URL, read func(n int)) (*Stat
 			return s, leader, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("get state: %w", err)
+	return nil, nil, c.failed("get state", err)
 }
 
 func decodeState(resp *http.Response, read func(n int)) (*State, error) {
@@ -186,7 +204,7 @@ func (l *Leader) State(ctx context.Context, read func(n int)) (*State, error) {
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("get state: %w", err)
+	return nil, l.client.failed("get state", err)
 }
 
 // Agents asks the master for its agents, registered and recovered (GET_AGENTS);
@@ -199,7 +217,7 @@ func (l *Leader) Agents(ctx context.Context) (*State, error) {
 		err = content(resp, nil, responseGetAgents, func(w *wire) (bool, error) { return d.agents(w, s) })
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get agents: %w", err)
+		return nil, l.client.failed("get agents", err)
 	}
 	return s, nil
 }
@@ -218,7 +236,7 @@ func (l *Leader) Master(ctx context.Context) (Master, error) {
 		})
 	}
 	if err != nil {
-		return Master{}, fmt.Errorf("get master: %w", err)
+		return Master{}, l.client.failed("get master", err)
 	}
 	return m, nil
 }
@@ -244,7 +262,7 @@ func (l *Leader) call(ctx context.Context, call uint64) (*http.Response, error) 
 	}
 	next, err := l.client.redirect(l.URL, resp)
 	if err == nil {
-		err = fmt.Errorf("%s leads no more, but %s", l.URL.Host, next.Host)
+		err = fmt.Errorf("%s %w, but %s", l.URL.Host, ErrNotLeading, next.Host)
 	}
 	return nil, err
 }
@@ -267,7 +285,7 @@ func (c *Client) call(ctx context.Context, u *url.URL, call uint64) (*http.Respo
 		known := *c.known.Load()
 		trusted = known[next.Host] || trusted && known[u.Host]
 		if !trusted && c.credentials != nil {
-			return nil, nil, fmt.Errorf("%s redirects to %s, which is not told the credentials: no configured master names it", u, c.credentials.redact(next.String()))
+			return nil, nil, fmt.Errorf("%s redirects to %s, which is not told the credentials: no configured master names it", u, next)
 		}
 		u = next
 	}
@@ -297,7 +315,7 @@ func (c *Client) post(ctx context.Context, u *url.URL, call uint64, trusted bool
 			req.Header.Set("Accept-Encoding", "identity") // what is compressed comes late
 		}
 		if c.credentials != nil && trusted {
-			if err := c.credentials.authorize(ctx, c.http, req); err != nil {
+			if err := c.credentials.authorize(ctx, c.login, req); err != nil {
 				return nil, remote, err
 			}
 		}
@@ -342,9 +360,9 @@ func (c *Client) redirect(u *url.URL, resp *http.Response) (*url.URL, error) {
 	next, err := u.Parse(location)
 	switch {
 	case err != nil || (next.Scheme != "http" && next.Scheme != "https") || next.Host == "" || next.User != nil:
-		return nil, fmt.Errorf("%s: redirect to %.200q, which is no master", u, c.credentials.redact(location))
+		return nil, fmt.Errorf("%s: redirect to %.200q, which is no master", u, location)
 	case u.Scheme == "https" && next.Scheme == "http":
-		return nil, fmt.Errorf("%s: redirect to %s, which would be asked in the clear", u, c.credentials.redact(next.String()))
+		return nil, fmt.Errorf("%s: redirect to %s, which would be asked in the clear", u, next)
 	}
 	return next, nil
 }

@@ -28,6 +28,7 @@ const (
 	loginValid = 5 * time.Minute
 	// tokenLife is assumed of a token that does not say when it expires.
 	tokenLife    = time.Hour
+	maxTokenLife = 30 * 24 * time.Hour // after which another is fetched, whatever it says
 	loginTimeout = 10 * time.Second
 )
 
@@ -147,7 +148,7 @@ func (c *Credentials) authorize(ctx context.Context, client *httpClient, req *ht
 			return fmt.Errorf("log in as %q: %w", c.secret.UID, err)
 		}
 		now := time.Now()
-		c.token, c.renewAt = token, now.Add(expires.Sub(now)*3/4)
+		c.token, c.renewAt = token, now.Add(min(expires.Sub(now), maxTokenLife)/4*3)
 	}
 	req.Header.Set("Authorization", "token="+c.token)
 	return nil

@@ -333,13 +333,17 @@ type iam struct {
 	life   time.Duration // of a token; 0: it does not say
 	logins int
 	token  string // that is taken
-	fail   bool
+	fail   bool   // no login
+	refuse bool   // any token
 }
 
 func (i *iam) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/acs/api/v1/auth/login" {
 		a := &authorized{}
 		want := "token=" + i.token
+		if i.refuse {
+			want = "none"
+		}
 		a.want.Store(&want)
 		a.ServeHTTP(w, r)
 		return
@@ -379,6 +383,7 @@ func TestServiceAccount(t *testing.T) {
 	file := writeFile(t, filepath.Join(t.TempDir(), "account.json"), string(b))
 	for name, tc := range map[string]struct{ life, again time.Duration }{
 		"for five days":       {120 * time.Hour, 90 * time.Hour},
+		"for ever":            {150 * 365 * 24 * time.Hour, maxTokenLife / 4 * 3},
 		"without saying when": {0, 45 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,8 +410,13 @@ func TestServiceAccount(t *testing.T) {
 				ask(2) // before it expires
 				i.token = "revoked"
 				ask(3) // after a 401
-				i.token, i.fail = "revoked", true
+				i.refuse = true
 				_, _, err := c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil)
+				if err == nil || !strings.Contains(err.Error(), "401") || i.logins > 5 || strings.Contains(err.Error(), i.token) {
+					t.Errorf("refused after %d logins: %v", i.logins, err)
+				}
+				i.refuse, i.token, i.fail = false, "revoked", true
+				_, _, err = c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil)
 				if err == nil || !strings.Contains(err.Error(), `log in as "dns"`) || !strings.Contains(err.Error(), "403") {
 					t.Errorf("a login that is refused: %v", err)
 				}
