@@ -151,7 +151,7 @@ func collectWatcher(ch chan<- prometheus.Metric, w *watcher) {
 		synced = 1
 	}
 	gauge(syncedDesc, synced)
-	gauge(ageDesc, time.Since(time.Unix(0, w.heard.Load())).Seconds())
+	gauge(ageDesc, max(time.Since(time.Unix(0, w.heard.Load())).Seconds(), 0)) // clocks are set back
 	if s.leader != "" {
 		gauge(leaderDesc, 1, s.leader)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -312,6 +313,7 @@ func TestSharing(t *testing.T) {
 	stanza := func(zones, more string) string {
 		return fmt.Sprintf("%s %s {\n master %s\n%s\n}", pluginName, zones, srv.URL, more)
 	}
+	goroutines := runtime.NumGoroutine()
 	s := startServer(t, stanza("mesos 192.168.0.0/16", ""))
 	first := s.serial("mesos.")
 	for _, step := range []struct {
@@ -344,6 +346,13 @@ func TestSharing(t *testing.T) {
 	if len(running.pending) != 0 {
 		t.Errorf("%d groups are pending", len(running.pending))
 	}
+	s.stop()
+	eventually(t, func() string { // what the standard library leaves ends by itself
+		if n := runtime.NumGoroutine(); n > goroutines || m.Subscribers() != 0 {
+			return fmt.Sprintf("%d goroutines, %d before; %d subscribers", n, goroutines, m.Subscribers())
+		}
+		return ""
+	})
 }
 
 // TestReloadWithoutMasters reloads while no master can be reached.

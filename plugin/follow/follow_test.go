@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -84,7 +86,15 @@ func inMemory(t *testing.T, h http.Handler, change func(f *Follower)) *told {
 	t.Helper()
 	srv := mesostest.StartInMemory(h)
 	l := &told{}
-	f := New("test", leader.List{parseMaster(t, "10.0.0.1:5050")}, mesos.NewClient(mesos.Config{Dial: srv.Dial}))
+	file := filepath.Join(t.TempDir(), "credentials") // the client is choosy with these
+	if err := os.WriteFile(file, []byte("dns hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	credentials, err := mesos.LoadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := New("test", leader.List{parseMaster(t, "10.0.0.1:5050")}, mesos.NewClient(mesos.Config{Dial: srv.Dial, Credentials: credentials}))
 	f.Tell = l.tell
 	f.Awaiting = func() bool { return false }
 	if change != nil {
@@ -626,6 +636,32 @@ func TestPoll(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHungCalls asks a master that sends heartbeats, and hangs when it is asked.
+func TestHungCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if body, err := io.ReadAll(r.Body); err != nil || !strings.HasSuffix(string(body), "\x12") {
+				<-r.Context().Done()
+				return
+			}
+			streaming(15, func(w io.Writer, flush func(), r *http.Request) {
+				for rest(r, 15*time.Second) {
+					_, _ = w.Write(mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9})))
+					flush()
+				}
+			})(w, r)
+		}), nil)
+		pass(2 * time.Hour)
+		got := l.names()
+		if n := strings.Count(got, "answered false, whole false"); n < 20 || strings.Count(got, "asked") != strings.Count(got, "answered") {
+			t.Errorf("%d answers did not come: %s", n, got)
+		}
+		if !strings.Contains(got, "answered false, whole true") || strings.Contains(got, "lost") {
+			t.Errorf("told %s", got)
+		}
+	})
 }
 
 // TestHungWithoutHeartbeat leaves a master that announced no heartbeat and hangs,
