@@ -23,7 +23,8 @@ const (
 var errIncomplete = errors.New("the state of the cluster is not complete")
 
 // Transfer implements transfer.Transferer: the whole zone (RFC 5936), as one
-// generation, or only its SOA for a secondary that has the serial (RFC 1995).
+// generation; for a secondary that has a serial only what has changed since, or
+// the SOA alone (RFC 1995).
 func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, error) {
 	z, owner := c.match(dns.CanonicalName(name))
 	if z == nil || owner != "" {
@@ -40,11 +41,17 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 		close(ch)
 		return ch, nil
 	}
+	records := gen.All()
+	if serial != 0 {
+		if changes, ok := gen.Since(serial); ok {
+			records = changes
+		}
+	}
 	// *transfer* reads the channel to its end, also when its client is gone.
 	go func() {
 		defer close(ch)
 		chunk := []dns.RR{soa}
-		for rrs := range gen.All() {
+		for rrs := range records {
 			chunk = append(chunk, rrs...)
 			if len(chunk) >= transferChunk {
 				ch <- chunk

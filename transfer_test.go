@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -65,7 +66,7 @@ func TestTransfer(t *testing.T) {
 	for _, tc := range []struct {
 		serial uint32
 		want   int
-	}{{now, 1}, {now + 1, 1}, {now - 1, 2 + 1 + 6000}, {now - 1<<30, 2 + 1 + 6000}} {
+	}{{now, 1}, {now + 1, 1}, {now - 1, 2 + 2 + 2000}, {now - 1<<30, 2 + 1 + 6000}} {
 		ch, err := c.Transfer("mesos.", tc.serial)
 		if rrs := received(t, ch, err); len(rrs) != tc.want {
 			t.Errorf("IXFR from %d at %d: %d records, want %d", tc.serial, now, len(rrs), tc.want)
@@ -102,4 +103,109 @@ func TestNotifyCoalesces(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestIncremental changes a zone at random, and brings each version of it that
+// is remembered up to date with what has changed since.
+func TestIncremental(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	c := &CalicoMesos{zones: []*zone.Zone{z}}
+	record := func() (string, zone.Record) {
+		owner := fmt.Sprintf("t%d.f", r.IntN(40))
+		switch r.IntN(4) {
+		case 0:
+			return "_x._tcp." + owner, zone.Service(owner, uint16(1+r.IntN(3)))
+		case 1:
+			return owner, zone.Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})).Standby()
+		case 2:
+			return fmt.Sprint(r.IntN(10)), zone.Pointer(owner) // none, where several share it
+		}
+		return owner, zone.Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))}))
+	}
+	type added struct {
+		owner string
+		zone.Record
+	}
+	var all []added
+	versions := make(map[uint32]lines)
+	incremental := 0
+	for step := range 3000 {
+		tx := z.Begin()
+		for range 1 + r.IntN(5) {
+			if len(all) > 0 && r.IntN(2) == 0 {
+				i := r.IntN(len(all))
+				tx.Remove(all[i].owner, all[i].Record)
+				all = slices.Delete(all, i, i+1)
+				continue
+			}
+			owner, rec := record()
+			tx.Add(owner, rec)
+			all = append(all, added{owner, rec})
+		}
+		tx.Publish(time.Now(), zone.Status{Complete: true})
+		now := z.Current()
+		versions[now.Serial()] = zoneLines(now)
+		if step%50 != 0 {
+			continue
+		}
+		for serial, old := range versions {
+			ch, err := c.Transfer("mesos.", serial)
+			rrs := received(t, ch, err)
+			switch {
+			case serial == now.Serial():
+				if len(rrs) != 1 {
+					t.Fatalf("%d records for who has the zone", len(rrs))
+				}
+			case len(rrs) > 1 && rrs[1].Header().Rrtype == dns.TypeSOA:
+				incremental++
+				apply(t, old, rrs, serial, now.Serial())
+				if diff := difference(old, versions[now.Serial()]); diff != "" {
+					t.Fatalf("from %d to %d:\n%s", serial, now.Serial(), diff)
+				}
+			default:
+				if diff := difference(served(rrs), versions[now.Serial()]); diff != "" {
+					t.Fatalf("the whole zone:\n%s", diff)
+				}
+			}
+			if serial != now.Serial() {
+				delete(versions, serial)
+			}
+		}
+	}
+	if incremental < 500 {
+		t.Errorf("only %d transfers were incremental", incremental)
+	}
+}
+
+// apply brings l, of the serial from, up to date with an incremental transfer, as
+// RFC 1995, section 4, says.
+func apply(t *testing.T, l lines, rrs []dns.RR, from, to uint32) {
+	t.Helper()
+	first, last := rrs[0].(*dns.SOA), rrs[len(rrs)-1].(*dns.SOA)
+	if first.Serial != to || last.Serial != to {
+		t.Fatalf("from %d to %d", first.Serial, last.Serial)
+	}
+	at, adding := from, true
+	for _, rr := range rrs[1 : len(rrs)-1] {
+		if soa, ok := rr.(*dns.SOA); ok {
+			adding = !adding
+			if !adding && soa.Serial != at || adding && int32(soa.Serial-at) <= 0 {
+				t.Fatalf("serial %d after %d", soa.Serial, at)
+			}
+			at = soa.Serial
+			continue
+		}
+		for line := range served([]dns.RR{rr}) {
+			if l[line] == adding {
+				t.Fatalf("%q is there: %v, adding: %v", line, l[line], adding)
+			}
+			if l[line] = true; !adding {
+				delete(l, line)
+			}
+		}
+	}
+	if at != to {
+		t.Fatalf("the last serial is %d", at)
+	}
 }

@@ -259,6 +259,22 @@ controls { };
 		}
 		return ""
 	})
+	// What BIND asked for were the changes, not the zone: those come with the SOA of
+	// before second.
+	serial := func() string {
+		return strings.Fields(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))[2]
+	}
+	old := serial()
+	eventually(t, func() string {
+		if serial() == old {
+			return "the serial does not move"
+		}
+		return ""
+	})
+	out := run(t, "dig", "+tcp", "+noall", "+answer", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "IXFR="+old)
+	if rrs := strings.Split(strings.TrimSpace(out), "\n"); len(rrs) < 5 || len(rrs) > 30 || !strings.Contains(rrs[1], old) {
+		t.Errorf("changes since %s:\n%s", old, out)
+	}
 	complaint := regexp.MustCompile(`(?i)warning|error|bad |invalid|failed|ignored|extra data|has no|obscured`)
 	for line := range strings.Lines(named.output()) {
 		if strings.Contains(line, "zone ") && complaint.MatchString(line) {

@@ -96,7 +96,8 @@ type Status struct {
 // which is returned; so does the first call.
 func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
-	changed := tx.settle() || z.gen.Load() == nil
+	published := z.gen.Load() != nil
+	changed := tx.settle() || !published
 	if z.old != nil {
 		if before := z.old.Current(); before != nil {
 			tx.next.serial = before.serial
@@ -105,7 +106,11 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 		z.old = nil
 	}
 	if changed {
-		tx.next.serial = nextSerial(tx.next.serial, now)
+		before := tx.next.serial
+		tx.next.serial = nextSerial(before, now)
+		if published {
+			tx.next.history = keep(tx.next.history, newDelta(before, tx.next.serial, tx.touched))
+		}
 	}
 	tx.next.complete, tx.next.stale = s.Complete, s.Stale
 	z.last = tx.next

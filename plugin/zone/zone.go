@@ -131,6 +131,7 @@ type Generation struct {
 	complete bool
 	stale    bool
 	records  int
+	history  []*delta // the last changes, the oldest first
 }
 
 // same reports whether g and o, of another zone, answer the same.
