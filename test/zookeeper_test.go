@@ -3,6 +3,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -126,7 +127,7 @@ func (e *ensemble) announce(name string, info []byte) *candidate {
 	}
 	c := &candidate{t: e.t, conn: conn}
 	eventually(e.t, func() string {
-		if _, err := conn.Create("/mesos", nil, 0, zk.WorldACL(zk.PermAll)); err != nil && err != zk.ErrNodeExists {
+		if _, err := conn.Create("/mesos", nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			return err.Error()
 		}
 		node, err := conn.Create("/mesos/"+name, info, zk.FlagEphemeral|zk.FlagSequence, zk.WorldACL(zk.PermAll))

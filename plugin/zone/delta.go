@@ -117,7 +117,7 @@ func (g *Generation) changes(serial uint32, touched []touch, part func(touch) []
 		return false
 	}
 	for _, t := range touched {
-		if rrs := part(t); len(rrs) > 0 && !yield(g.appendRRs(nil, rrs, g.zone.absolute(t.now.owner))) {
+		if rrs := part(t); len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(t.now.owner))) {
 			return false
 		}
 	}

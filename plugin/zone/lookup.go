@@ -36,7 +36,7 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
 		rrs := ofType(n.served(), qtype)
-		r.Answer = g.appendRRs(nil, rrs[:min(len(rrs), maxAnswer)], qname)
+		r.Answer = g.makeRRs(rrs[:min(len(rrs), maxAnswer)], qname)
 	case dns.TypeSRV:
 		r.Answer, r.Additional = g.services(ofType(n.served(), qtype), qname, rotate)
 	case dns.TypeANY:
@@ -53,7 +53,7 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 	}
 	if owner, ok := g.zone.Relative(g.zone.NS); ok {
 		n := g.table.find(g.zone.seed, owner)
-		additional = g.appendRRs(nil, n.addresses(), g.zone.NS)
+		additional = g.makeRRs(n.addresses(), g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
@@ -148,14 +148,12 @@ func (g *Generation) writeName(to *strings.Builder, owner string) {
 	}
 }
 
-// appendRRs appends rrs as records of the name.
-func (g *Generation) appendRRs(to []dns.RR, rrs []rr, name string) []dns.RR {
+// makeRRs returns rrs as records of the name; nil for none.
+func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
 	if len(rrs) == 0 {
-		return to
+		return nil
 	}
-	if to == nil {
-		to = make([]dns.RR, 0, len(rrs))
-	}
+	to := make([]dns.RR, 0, len(rrs))
 	b := newAddressBuilder(len(rrs))
 	for _, r := range rrs {
 		switch r.typ &^ standbyBit {
@@ -206,7 +204,7 @@ func (g *Generation) All() iter.Seq[[]dns.RR] {
 		}
 		for n := range g.table.all {
 			rrs := n.served()
-			if len(rrs) > 0 && !yield(g.appendRRs(nil, rrs, g.zone.absolute(n.owner))) {
+			if len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(n.owner))) {
 				return
 			}
 		}
