@@ -1,10 +1,13 @@
 package calicomesos
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -13,6 +16,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 
 	"github.com/miekg/dns"
@@ -478,4 +483,72 @@ func (s *server) compareIncomplete(name string, want lines) string {
 		}
 	}
 	return ""
+}
+
+// TestRecordedStates compares, at each snapshot of the recorded streams, what the
+// events have told with what the master answers: agents that have become
+// unreachable or were marked gone have left without an AGENT_REMOVED.
+func TestRecordedStates(t *testing.T) {
+	for _, dir := range dataDirs() {
+		streams, err := filepath.Glob(filepath.Join(dir, "mesos", "*", "*.pb"))
+		if err != nil || len(streams) == 0 {
+			t.Fatalf("no streams in %s: %v", dir, err)
+		}
+		for _, file := range streams {
+			t.Run(filepath.Base(dir)+"/"+filepath.Base(filepath.Dir(file))+"/"+filepath.Base(file), func(t *testing.T) { compareStates(t, file) })
+		}
+	}
+}
+
+func compareStates(t *testing.T, file string) {
+	replay, index := readStream(t, file)
+	replay.SendTo(index[len(index)-1].End())
+	var answer []byte // of GET_STATE
+	master := mesostest.Start(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		call, err := io.ReadAll(r.Body)
+		if err != nil || bytes.Equal(call, []byte{8, 18}) { // SUBSCRIBE
+			r.Body = io.NopCloser(bytes.NewReader(call))
+			replay.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", replay.ContentType)
+		_, _ = w.Write(answer)
+	}))
+	defer master.Close()
+	client := mesos.NewClient(mesos.Config{})
+	defer client.Close()
+	stream, err := client.Subscribe(t.Context(), parseMaster(t, master.URL), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	c := cluster.New(nil)
+	at := 0
+	for _, snap := range snapshots(t, filepath.Dir(file)) {
+		if belongsToAnotherStream(file, snap) {
+			continue
+		}
+		for ; at < len(index) && (at == 0 || index[at].Time <= snap.Time); at++ {
+			ev, err := stream.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Apply(ev)
+		}
+		c.Take()
+		if answer, err = os.ReadFile(filepath.Join(snap.dir, "get_state.pb")); err != nil {
+			t.Fatal(err)
+		}
+		state, err := stream.Leader.State(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // an empty answer is believed the second time
+			c.BeginCompare()
+			n := c.Compare(state, true)
+			if ch := c.Take(); n != 0 || !ch.Empty() {
+				t.Errorf("%s: %d differences: %+v", snap.name, n, ch)
+			}
+		}
+	}
 }
