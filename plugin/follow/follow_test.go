@@ -655,7 +655,7 @@ func TestHungCalls(t *testing.T) {
 		}), nil)
 		pass(2 * time.Hour)
 		got := l.names()
-		if n := strings.Count(got, "answered false, whole false"); n < 20 || strings.Count(got, "asked") != strings.Count(got, "answered") {
+		if n := strings.Count(got, "answered false, whole false"); n < 20 || strings.Count(got, "asked") > strings.Count(got, "answered")+1 {
 			t.Errorf("%d answers did not come: %s", n, got)
 		}
 		if !strings.Contains(got, "answered false, whole true") || strings.Contains(got, "lost") {
