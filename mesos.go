@@ -428,7 +428,7 @@ func (s *store) load() *snapshot.Snapshot {
 	case errors.Is(err, fs.ErrNotExist):
 		log.Infof("There is no snapshot %s of %s yet", s.file, s.cluster)
 	case err != nil:
-		log.Warningf("The snapshot %s is ignored: it %v", s.file, err)
+		log.Warningf("The snapshot %s is ignored: %v", s.file, err)
 	case !slices.ContainsFunc(snap.Endpoints, func(e string) bool { return slices.Contains(s.endpoints, e) }):
 		log.Warningf("The snapshot %s is ignored: it is of another cluster", s.file)
 	default:
