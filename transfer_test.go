@@ -66,7 +66,7 @@ func TestTransfer(t *testing.T) {
 	for _, tc := range []struct {
 		serial uint32
 		want   int
-	}{{now, 1}, {now + 1, 1}, {now - 1, 2 + 2 + 2000}, {now - 1<<30, 2 + 1 + 6000}} {
+	}{{now, 1}, {now + 1, 1}, {serial, 2 + 2 + 2000}, {now - 1<<30, 2 + 1 + 6000}} {
 		ch, err := c.Transfer("mesos.", tc.serial)
 		if rrs := received(t, ch, err); len(rrs) != tc.want {
 			t.Errorf("IXFR from %d at %d: %d records, want %d", tc.serial, now, len(rrs), tc.want)
