@@ -261,16 +261,19 @@ controls { };
 	})
 	// What BIND asked for were the changes, not the zone: those come with the SOA of
 	// before second.
-	serial := func() string {
-		return strings.Fields(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))[2]
+	serial := func(not string) (serial string) {
+		eventually(t, func() string {
+			m := regexp.MustCompile(`ns1\.mesos\. hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))
+			if m == nil || m[1] == not {
+				return "the serial does not move"
+			}
+			serial = m[1]
+			return ""
+		})
+		return serial
 	}
-	old := serial()
-	eventually(t, func() string {
-		if serial() == old {
-			return "the serial does not move"
-		}
-		return ""
-	})
+	old := serial("")
+	serial(old)
 	out := run(t, "dig", "+tcp", "+noall", "+answer", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "IXFR="+old)
 	if rrs := strings.Split(strings.TrimSpace(out), "\n"); len(rrs) < 5 || len(rrs) > 30 || !strings.Contains(rrs[1], old) {
 		t.Errorf("changes since %s:\n%s", old, out)
