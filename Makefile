@@ -24,7 +24,7 @@ test: ## all tests, with -race where there is a C compiler
 
 e2e: build ## tests of the whole program with real peers
 	test/install-peers.sh
-	$(GO) test -count=1 -tags e2e ./test/...
+	$(GO) test -count=1 -tags e2e -v ./test/...
 
 soak: build ## the chaos test for SOAK: masters, ZooKeeper and CoreDNS fail, and no answer may be wrong
 	test/install-peers.sh
