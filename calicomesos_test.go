@@ -303,7 +303,7 @@ func direct(tb testing.TB, tasks int) *CalicoMesos {
 	tb.Helper()
 	o := &options{ttl: defaultTTL, rules: rules{sources: []source{netinfo, host}, pointTo: "mesos."}}
 	o.zones = [schemes][]string{{"mesos."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa."}}
-	zones := o.newZones(nil)
+	zones := o.newZones(nil, false)
 	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 	c := cluster.New(nil)
 	c.Apply(mesos.Subscribed{State: bigState(tb, tasks)})

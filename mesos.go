@@ -55,15 +55,20 @@ type watcher struct {
 }
 
 // message is what other goroutines tell the publishing one: a follow.Message, a
-// join or a leave.
+// join, a settle or a leave.
 type message struct {
 	at      time.Time
 	content any
 }
 
-// join adds a publisher, and leave removes one; done is closed then.
+// join adds a publisher, settle says that what its zones took the place of is
+// gone, and leave removes it; done is closed then.
 type (
 	join struct {
+		*publisher
+		done chan struct{}
+	}
+	settle struct {
 		*publisher
 		done chan struct{}
 	}
@@ -174,6 +179,12 @@ func (w *watcher) add(p *publisher) {
 	w.send(m, m.done)
 }
 
+// settle tells p that what its zones took the place of is gone.
+func (w *watcher) settle(p *publisher) {
+	m := settle{p, make(chan struct{})}
+	w.send(m, m.done)
+}
+
 // remove has p publish no more.
 func (w *watcher) remove(p *publisher) {
 	m := leave{p, make(chan struct{})}
@@ -255,6 +266,10 @@ func (w *watcher) handle(m message) {
 		}
 		close(c.done)
 		return
+	case settle:
+		c.settle()
+		close(c.done)
+		return
 	case leave:
 		w.publishers = slices.DeleteFunc(w.publishers, func(p *publisher) bool { return p == c.publisher })
 		close(c.done)
@@ -292,14 +307,20 @@ func (w *watcher) compare(a follow.Answered) {
 		differencesTotal.WithLabelValues(w.name).Add(float64(n))
 		log.Infof("%d agents, frameworks or tasks of %s have changed without an event", n, w.name)
 	}
+	w.doubt()
+}
+
+// doubt has the whole state asked for, if the cluster lacks something.
+func (w *watcher) doubt() {
+	if w.cluster.TakeDoubt() {
+		w.follower.Doubt()
+	}
 }
 
 // expire lets go what the cluster has held long enough.
 func (w *watcher) expire() {
 	w.cluster.Expire()
-	if w.cluster.TakeDoubt() {
-		w.follower.Doubt()
-	}
+	w.doubt()
 	w.due(time.Now())
 }
 
@@ -552,6 +573,16 @@ func (p *publisher) publish(ch *cluster.Changes, status zone.Status) {
 	}
 	if !isClosed(p.ready) {
 		close(p.ready)
+	}
+}
+
+// settle ends what TakeOver of its zones began.
+func (p *publisher) settle() {
+	now := time.Now()
+	for z := range p.all {
+		if z.Settle(now) && z.status.Complete {
+			p.changed(z.Origin)
+		}
 	}
 }
 

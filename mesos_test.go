@@ -161,7 +161,7 @@ func newTestPublisher(r *rules) *publisher {
 	o := &options{ttl: defaultTTL, rules: *r}
 	o.zones = [schemes][]string{{"mesos.", "second.example."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa.", "0.10.in-addr.arpa."}}
 	o.rules.pointTo = "mesos."
-	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")})
+	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false)
 	return newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 }
 

@@ -448,9 +448,12 @@ func mask(endpoint string) string {
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		return scheme + "***" + rest[at:]
 	}
-	_, port, ok := strings.Cut(rest, ":")
-	if digit := strings.IndexFunc(port, func(r rune) bool { return r < '0' || r > '9' }); ok && (digit == 0 || port == "") {
-		return scheme + "***" // user:password, of which the rest was cut off
+	host, _, _ := strings.Cut(rest, "/")
+	for server := range strings.SplitSeq(host, ",") {
+		port := server[strings.LastIndexByte(server, ':')+1:]
+		if strings.Contains(server, ":") && strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) {
+			return scheme + "***" // user:password, of which the rest was cut off
+		}
 	}
 	return endpoint
 }
@@ -587,8 +590,9 @@ func (o *options) inside(origin string) []string {
 	})
 }
 
-// newZones makes the zones, served from the given addresses.
-func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
+// newZones makes the zones, served from the given addresses, to be transferred or
+// not.
+func (o *options) newZones(listening []netip.Addr, transferred bool) [schemes][]*zone.Zone {
 	addrs := o.nsAddrs
 	if len(addrs) == 0 {
 		addrs = listening
@@ -604,7 +608,7 @@ func (o *options) newZones(listening []netip.Addr) [schemes][]*zone.Zone {
 			default:
 				ns = zone.Join("ns1", origin)
 			}
-			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin)})
+			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin), Deltas: transferred})
 			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {
 				o.rules.nsOwners = append(o.rules.nsOwners, owner)
 			}
@@ -675,14 +679,14 @@ func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
 		log.Warningf("No addresses for the zones' name server: %v", err)
 	}
 	i.server = cfg.Transport + "://" + net.JoinHostPort(slices.Concat(cfg.ListenHosts, []string{""})[0], cfg.Port)
-	zones := o.newZones(listening)
+	xfer, _ := cfg.Handler("transfer").(*transfer.Transfer)
+	zones := o.newZones(listening, xfer != nil)
 	p.zones = slices.Concat(zones[:]...)
 	for _, z := range p.zones {
 		z.TakeOver(running.zone(i.server, z.Origin))
 	}
 	slices.SortStableFunc(p.zones, func(a, b *zone.Zone) int { return len(b.Origin) - len(a.Origin) })
 
-	xfer, _ := cfg.Handler("transfer").(*transfer.Transfer)
 	n := newNotifier(xfer.Notify)
 	i.publisher = newPublisher(&o.rules, zones, n.changed, p.ready)
 	i.masters = o.cluster.masters
@@ -910,7 +914,8 @@ func (r *registry) begin(g *startGroup) {
 func (r *registry) settle() {
 	runs := make(map[*startGroup]bool)
 	for _, i := range caddy.Instances() {
-		if g, ok := i.Storage[startGroupKey{}].(*startGroup); ok {
+		// One without a server has failed by a panic.
+		if g, ok := i.Storage[startGroupKey{}].(*startGroup); ok && len(i.Servers()) > 0 {
 			runs[g] = true
 		}
 	}
@@ -941,4 +946,5 @@ func (r *registry) settled(i *instance) {
 	if reordered {
 		w.number(i.masters)
 	}
+	w.settle(i.publisher)
 }

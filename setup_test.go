@@ -117,6 +117,8 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `no host:port`},
 		"calicomesos {\n master zk://me:hunter2 a:2181/mesos\n}":  {`"master"`, `"zk://***"`},
 		"calicomesos {\n master http://me:hunter2/x@a:5050\n}":    {`"master"`, `"http://***@a:5050"`, "malformed"},
+		"calicomesos {\n master http://me:9hunter2\n}":            {`"master"`, `"http://***"`},
+		"calicomesos {\n master http://[::1]:1 http://[::1]:1\n}": {`"master"`, `"http://[::1]:1"`, "repeated"},
 		"calicomesos {\n master me:hunter2\n}":                    {`"master"`, `"***"`},
 		"calicomesos {\n master zk://a:2181/mesos b:5050\n}":      {`"master"`, `"b:5050"`, "ZooKeeper names all"},
 		"calicomesos {\n master b:5050\n master zk://a:1/m\n}":    {`"master"`, `"zk://a:1/m"`, "ZooKeeper names all"},

@@ -32,7 +32,7 @@ func received(t *testing.T, ch <-chan []dns.RR, err error) []dns.RR {
 // TestTransfer asks for a zone while it changes: it is one generation, from
 // its SOA to its SOA.
 func TestTransfer(t *testing.T) {
-	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Deltas: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
 	if _, err := c.Transfer("mesos.", 0); !errors.Is(err, errIncomplete) {
 		t.Errorf("before a state: %v", err)
@@ -109,7 +109,7 @@ func TestNotifyCoalesces(t *testing.T) {
 // is remembered up to date with what has changed since.
 func TestIncremental(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Deltas: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
 	record := func() (string, zone.Record) {
 		owner := fmt.Sprintf("t%d.f", r.IntN(40))

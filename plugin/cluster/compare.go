@@ -74,6 +74,7 @@ func (c *Cluster) Compare(s *mesos.State, whole bool) int {
 	}
 	if s.NoAgents() && c.counts.Agents > 0 && !c.emptied {
 		c.emptied = true
+		c.doubtful = c.doubtful || whole // ask for all again
 		return 0
 	}
 	c.emptied = false

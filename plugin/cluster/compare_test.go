@@ -224,4 +224,17 @@ func TestCompareWithNothing(t *testing.T) {
 			t.Errorf("step %d: %q, awaiting: %v", i, v, c.Awaiting())
 		}
 	}
+	c.Apply(subscribed(task("a", 1)))
+	for i := range 2 { // of one master, and of the next
+		c.BeginCompare()
+		c.Compare(&mesos.State{}, true)
+		if !c.TakeDoubt() {
+			t.Error("all is not asked for again")
+		}
+		v.follow(t, c.Take())
+		if v.String() != a {
+			t.Errorf("master %d: %q", i, v)
+		}
+		c.Apply(subscribed(task("a", 1)))
+	}
 }

@@ -41,6 +41,7 @@ func (c *Cluster) replace(s *mesos.State) {
 	before := c.held
 	c.held = make(map[string]time.Time)
 	c.named = nil
+	c.emptied = false
 	clear(c.doubts)
 	for _, f := range s.Frameworks {
 		c.addFramework(f)
@@ -91,9 +92,11 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 		for id := range before {
 			if a := c.agents[id]; a != nil && a.now != nil && a.epoch != c.epoch {
 				c.until(c.held, id, c.blank)
-				if _, unsure := awaited[id]; unsure {
-					c.until(c.awaited, id, c.blank)
-				}
+			}
+		}
+		for id := range awaited {
+			if a := c.agents[id]; a == nil || a.epoch != c.epoch {
+				c.until(c.awaited, id, c.blank)
 			}
 		}
 	}
@@ -113,7 +116,7 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 // holdAll holds all agents, and awaits those that were awaited, for HoldTime from
 // the first of a row of states without agents.
 func (c *Cluster) holdAll() {
-	again := !c.blank.IsZero()
+	again := time.Now().Before(c.blank)
 	for _, a := range c.agents {
 		again = again && (a.now == nil || a.epoch != c.epoch-1) // none has registered since
 	}

@@ -50,6 +50,10 @@ func TestHold(t *testing.T) {
 			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, both},
 			{mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, ""}, {mesos.Subscribed{State: &mesos.State{}}, 6 * time.Second, ""},
 		},
+		"nothing once, recovered, nothing again": {
+			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {subscribed(task("a", 1), task("b", 1)), time.Second, both}, {recoveredState, time.Hour, both},
+			{mesos.Subscribed{State: &mesos.State{}}, time.Second, both}, {nil, 9 * time.Second, both}, {nil, time.Second, ""},
+		},
 		"two failovers with nothing": {
 			{mesos.Subscribed{State: &mesos.State{}}, 0, both}, {back, time.Second, both}, {framework, 0, both}, {added("a", 1), 0, both}, {added("b", 1), 0, both},
 			{mesos.Subscribed{State: &mesos.State{}}, time.Hour, both}, {nil, 9 * time.Second, both}, {nil, time.Second, ""},
@@ -110,10 +114,20 @@ func TestStateOfNothing(t *testing.T) {
 		if c.Complete() {
 			t.Error("complete while an unknown agent is awaited")
 		}
+		time.Sleep(4 * time.Second)
+		c.Apply(mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{{ID: "other"}}}})
+		if c.Complete() {
+			t.Error("complete while it has time to come back")
+		}
 		time.Sleep(HoldTime)
 		c.Expire()
 		if !c.Complete() {
 			t.Error("an unknown agent is awaited that no master knows")
+		}
+		c.Apply(mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "third"}}}})
+		c.Apply(nothing)
+		if c.Complete() {
+			t.Error("complete at once, hours after another state of nothing")
 		}
 		c = New(nil)
 		c.Apply(subscribed())

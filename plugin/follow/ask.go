@@ -146,13 +146,16 @@ func (f *Follower) yield(ctx context.Context, d time.Duration) (changed bool) {
 		f.Cluster, yieldInterval, d.Round(time.Second))
 	p := poller{f: f, interval: yieldInterval, back: backOff{least: minBackOff, most: maxBackOff}}
 	defer p.lose(ctx)
+	before := f.masters()
 	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
 		next, ok := p.ask(ctx)
 		if !ok {
 			return false
 		}
-		if wait(ctx, min(next, time.Until(end)), f.changed) {
-			return true
+		for again := time.Now().Add(min(next, time.Until(end))); wait(ctx, time.Until(again), f.changed); {
+			if otherLeader(before, f.masters()) { // and not just another master that does not lead
+				return true
+			}
 		}
 	}
 	return false

@@ -201,13 +201,17 @@ func (f *Follower) answered(who *mesos.Leader) {
 	}
 }
 
+func (f *Follower) masters() *leader.View {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.view
+}
+
 // candidates returns the masters to try, the likeliest leader first, and the view
 // they are of. The leader that ZooKeeper names is the only one, unless it has
 // failed for a while: ZooKeeper may be away, and the others know more.
 func (f *Follower) candidates(last *url.URL, failing bool) (*leader.View, []*url.URL) {
-	f.mu.Lock()
-	v := f.view
-	f.mu.Unlock()
+	v := f.masters()
 	if v.Leader != nil && !failing {
 		return v, []*url.URL{v.Leader}
 	}

@@ -428,6 +428,47 @@ func TestEviction(t *testing.T) {
 	})
 }
 
+// TestEvictionAndElections ends a stream while another master, that does not
+// lead, has come, and then elects another leader.
+func TestEvictionAndElections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &crowded{allowed: 1}
+		e := make(electing)
+		l := inMemory(t, c, func(f *Follower) { f.Finder = e })
+		one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
+		e <- leader.View{Leader: one, Masters: []*url.URL{one}}
+		pass(time.Second)
+		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}} // a standby
+		pass(time.Second)
+		l.names()
+		evict := func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for _, end := range c.streams {
+				close(end)
+			}
+			c.streams = nil
+		}
+		subscribed := func() int {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return len(c.streams)
+		}
+		evict()
+		pass(20 * time.Second)
+		e <- leader.View{Leader: one, Masters: []*url.URL{one}} // and it is gone
+		pass(5 * time.Second)
+		if n := subscribed(); n != 0 {
+			t.Errorf("%d streams, soon after it was put out", n)
+		}
+		e <- leader.View{Leader: two, Masters: []*url.URL{two}}
+		pass(5 * time.Second)
+		if n := subscribed(); n != 1 {
+			t.Errorf("%d streams of the next leader", n)
+		}
+	})
+}
+
 // electing is a Finder that tells what it is given.
 type electing chan leader.View
 

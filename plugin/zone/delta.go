@@ -8,22 +8,28 @@ import (
 )
 
 // Secondaries that follow a zone ask for what has changed since the serial they
-// have (RFC 1995). The last changes are kept as the nodes that were changed,
-// before and after: these are immutable anyway.
+// have (RFC 1995).
 
 const (
 	// maxDeltas is how many publications are kept: those of ten seconds at the
 	// most that there can be, ten times the time between two NOTIFYs.
 	maxDeltas = 1000
-	// maxDeltaRecords bounds what they are of.
+	// maxDeltaRecords bounds how many records they removed and added; more than the
+	// zone has are of no use.
 	maxDeltaRecords = 1 << 16
 )
 
 // delta is what one publication changed.
 type delta struct {
-	from, to uint32  // serials
-	touched  []touch // the names whose records changed
-	records  int     // of these names, before and after
+	from, to       uint32 // serials
+	removed, added []change
+	records        int
+}
+
+// change is records of one name.
+type change struct {
+	owner string
+	rrs   []rr
 }
 
 // newDelta returns the change from a serial to another; touched is what a
@@ -31,22 +37,30 @@ type delta struct {
 func newDelta(from, to uint32, touched []touch) *delta {
 	d := &delta{from: from, to: to}
 	for _, t := range touched {
-		if before, now := t.before.served(), t.now.served(); !sameRecords(before, now) {
-			d.touched = append(d.touched, t)
-			d.records += len(before) + len(now)
-		}
+		before, now := t.before.served(), t.now.served()
+		d.removed = d.append(d.removed, t.now.owner, without(before, now))
+		d.added = d.append(d.added, t.now.owner, without(now, before))
 	}
 	return d
 }
 
-// keep returns the history with d, and without what is too old then.
-func keep(history []*delta, d *delta) []*delta {
+func (d *delta) append(to []change, owner string, rrs []rr) []change {
+	if len(rrs) == 0 {
+		return to
+	}
+	d.records += len(rrs)
+	return append(to, change{owner, rrs})
+}
+
+// keep returns the history with d, and without what is too old then: what is left
+// is of so many records at the most.
+func keep(history []*delta, d *delta, most int) []*delta {
 	records, from := d.records, len(history)
-	for from > 0 && len(history)-from+1 < maxDeltas && records+history[from-1].records <= maxDeltaRecords {
+	for from > 0 && len(history)-from+1 < maxDeltas && records+history[from-1].records <= most {
 		from--
 		records += history[from].records
 	}
-	if records > maxDeltaRecords {
+	if records > most {
 		return nil
 	}
 	kept := make([]*delta, 0, len(history)-from+1)
@@ -56,35 +70,20 @@ func keep(history []*delta, d *delta) []*delta {
 // Since yields what has changed since the zone had the serial, as RFC 1995,
 // section 4, has it between the first and the last SOA: for each publication the
 // SOA of before and the records removed, and the SOA of after and the records
-// added. It reports false where that is not known any more, or is more than the
-// zone itself.
+// added. It reports false where that is not known any more.
 func (g *Generation) Since(serial uint32) (iter.Seq[[]dns.RR], bool) {
 	first := slices.IndexFunc(g.history, func(d *delta) bool { return d.from == serial })
 	if first < 0 {
 		return nil, false
 	}
-	records := 0
-	for _, d := range g.history[first:] {
-		for _, t := range d.touched {
-			records += len(removed(t)) + len(added(t))
-		}
-		records += 2
-	}
-	if records > g.Records() {
-		return nil, false
-	}
 	return func(yield func([]dns.RR) bool) {
 		for _, d := range g.history[first:] {
-			if !g.changes(d.from, d.touched, removed, yield) || !g.changes(d.to, d.touched, added, yield) {
+			if !g.changes(d.from, d.removed, yield) || !g.changes(d.to, d.added, yield) {
 				return
 			}
 		}
 	}, true
 }
-
-func removed(t touch) []rr { return without(t.before.served(), t.now.served()) }
-
-func added(t touch) []rr { return without(t.now.served(), t.before.served()) }
 
 // without returns the records of a that are not in b; both are as served returned
 // them.
@@ -108,16 +107,15 @@ func compareServed(a, b rr) int {
 	return compareRR(a, b)
 }
 
-// changes yields the SOA of a serial, and the records that part returns of each
-// name.
-func (g *Generation) changes(serial uint32, touched []touch, part func(touch) []rr, yield func([]dns.RR) bool) bool {
+// changes yields the SOA of a serial, and records.
+func (g *Generation) changes(serial uint32, records []change, yield func([]dns.RR) bool) bool {
 	soa := g.SOA().(*dns.SOA)
 	soa.Serial = serial
 	if !yield([]dns.RR{soa}) {
 		return false
 	}
-	for _, t := range touched {
-		if rrs := part(t); len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(t.now.owner))) {
+	for _, c := range records {
+		if !yield(g.makeRRs(c.rrs, g.zone.absolute(c.owner))) {
 			return false
 		}
 	}

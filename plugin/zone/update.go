@@ -98,18 +98,18 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
 	published := z.gen.Load() != nil
 	changed := tx.settle() || !published
-	if z.old != nil {
+	if z.old != nil && !published {
 		if before := z.old.Current(); before != nil {
 			tx.next.serial = before.serial
 			changed = !before.same(tx.next)
 		}
-		z.old = nil
 	}
 	if changed {
 		before := tx.next.serial
 		tx.next.serial = nextSerial(before, now)
-		if published {
-			tx.next.history = keep(tx.next.history, newDelta(before, tx.next.serial, tx.touched))
+		if published && z.Deltas && z.old == nil {
+			d := newDelta(before, tx.next.serial, tx.touched)
+			tx.next.history = keep(tx.next.history, d, min(maxDeltaRecords, tx.next.Records()))
 		}
 	}
 	tx.next.complete, tx.next.stale = s.Complete, s.Stale

@@ -32,6 +32,7 @@ type Config struct {
 	NS     string       // the name server, fully qualified
 	Addrs  []netip.Addr // its addresses, published if NS is in this zone
 	Nested []string     // origins of other zones that are inside of this one
+	Deltas bool         // changes are kept, for Since
 }
 
 // Zone is one zone. Its methods may be called by many readers and one writer.
@@ -41,7 +42,7 @@ type Zone struct {
 	gen  atomic.Pointer[Generation]
 	last *Generation // of the writer; what gen points to, once published
 	txs  uint32      // of the writer: the number of the last transaction
-	old  *Zone       // that this one takes the place of, until the first publication
+	old  *Zone       // that this one takes the place of, until Settle
 }
 
 // New returns a zone in which nothing is published yet: Current returns nil.
@@ -69,6 +70,32 @@ func New(c Config) *Zone {
 // TakeOver makes z go on where old, which may be nil, is when z is first
 // published: with a later serial, or with the same if they hold the same.
 func (z *Zone) TakeOver(old *Zone) { z.old = old }
+
+// Settle says that the zone that z takes the place of is gone. Until then both
+// were published, and a serial may have stood for what either of them held: if
+// they differ, z is published once more, with one that old never had. It reports
+// whether it was.
+func (z *Zone) Settle(now time.Time) bool {
+	old := z.old
+	z.old = nil
+	if old == nil || old.Current() == nil || z.Current() == nil {
+		return false
+	}
+	before := old.Current()
+	behind := int32(before.serial-z.last.serial) > 0
+	if before.same(z.last) && !behind {
+		return false
+	}
+	next := *z.last
+	if behind {
+		next.serial = before.serial
+	}
+	next.serial = nextSerial(next.serial, now)
+	next.history = nil
+	z.last = &next
+	z.gen.Store(&next)
+	return true
+}
 
 // Current returns the published generation; nil before the first.
 func (z *Zone) Current() *Generation { return z.gen.Load() }
