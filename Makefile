@@ -40,7 +40,7 @@ bench: ## benchmarks with allocations; BENCH=ServeDNS selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 fuzz: ## each fuzz target for FUZZTIME
-	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask .:FuzzNames .:FuzzServeDNS; do \
+	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/snapshot:FuzzRead .:FuzzNames .:FuzzServeDNS; do \
 		echo "$$target"; \
 		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) ./$${target%:*} || exit 1; \
 	done

@@ -289,7 +289,6 @@ func (c *chaos) inject(ctx context.Context) {
 		"CoreDNS is killed":            c.kill,
 		"CoreDNS restarts, no leader":  c.restartWithoutLeader,
 		"a reload while there is none": c.reloadWithoutLeader,
-		"nothing":                      func(context.Context) {},
 	}
 	name := slices.Sorted(maps.Keys(faults))[rand.IntN(len(faults))]
 	c.injected[name]++

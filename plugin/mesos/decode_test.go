@@ -442,3 +442,22 @@ func BenchmarkUpdate(b *testing.B) {
 		}
 	}
 }
+
+// FuzzMasterInfo reads what may stand in ZooKeeper.
+func FuzzMasterInfo(f *testing.F) {
+	for i := range 3 {
+		b, err := os.ReadFile(fmt.Sprintf("../../testdata/mesos/zookeeper/mesos__json.info_000000000%d.data", i+1))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	f.Add(mesostest.Protobuf(&mesostest.MasterInfo{IP: 16777343, Port: 5050, Address: &mesostest.Address{IP: "::1", Port: 1}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, parse := range []func([]byte) (Master, error){MasterFromJSON, MasterFromProtobuf} {
+			if m, err := parse(b); err == nil && (!m.Addr.IsValid() && m.Hostname == "" || m.Port < 1 || m.Port > 65535) {
+				t.Errorf("%+v", m)
+			}
+		}
+	})
+}

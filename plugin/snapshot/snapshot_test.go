@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -135,4 +136,25 @@ func TestOther(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzRead reads what has the right checksum, and anything else in it.
+func FuzzRead(f *testing.F) {
+	var whole bytes.Buffer
+	if err := write(&whole, example()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes()[:whole.Len()-sha256.Size])
+	f.Add([]byte("calicomesos snapshot 1\n{}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file := filepath.Join(t.TempDir(), "snapshot")
+		sum := sha256.Sum256(b)
+		if err := os.WriteFile(file, append(b, sum[:]...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Read(file)
+		if err == nil && s.State == nil {
+			t.Error("a snapshot without a state")
+		}
+	})
 }
