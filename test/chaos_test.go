@@ -285,8 +285,8 @@ func (c *chaos) inject(ctx context.Context) {
 			c.reload(c.steady, rand.IntN(variants))
 			c.reload(c.restarted, rand.IntN(variants))
 		},
-		"CoreDNS is terminated":        func(context.Context) { c.restarted.restart(syscall.SIGTERM) },
-		"CoreDNS is killed":            c.kill,
+		"CoreDNS is terminated":        func(context.Context) { c.restart(syscall.SIGTERM) },
+		"CoreDNS is killed":            func(context.Context) { c.restart(syscall.SIGKILL) },
 		"CoreDNS restarts, no leader":  c.restartWithoutLeader,
 		"a reload while there is none": c.reloadWithoutLeader,
 	}
@@ -429,15 +429,15 @@ func (c *chaos) reload(w *watching, n int) {
 	_ = w.cmd.Process.Signal(syscall.SIGUSR1)
 }
 
-func (c *chaos) kill(context.Context) {
-	c.restarted.restart(syscall.SIGKILL)
+func (c *chaos) restart(sig syscall.Signal) {
+	c.restarted.restart(sig)
 	c.forgotten(c.restarted.principal)
 }
 
 func (c *chaos) restartWithoutLeader(ctx context.Context) {
 	c.onLeader(c.stopMaster)
 	pause(ctx, 200*time.Millisecond)
-	c.restarted.restart(syscall.SIGTERM)
+	c.restart(syscall.SIGTERM)
 	c.succeed(ctx, c.usual())
 }
 

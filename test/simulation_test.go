@@ -171,7 +171,8 @@ func (s *simulation) unlink(m *simMaster, principal string) {
 	}
 }
 
-// forgotten notes that a watcher knows only its snapshot, which may be a bit old.
+// forgotten notes that a watcher knows only its snapshot, which may be older than
+// what it was told: by a crash, or because it was told while it awaited agents.
 func (s *simulation) forgotten(principal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,6 +192,7 @@ func (s *simulation) depose() {
 		if time.Since(a.moved) < flight {
 			clear(a.known)
 		}
+		maps.DeleteFunc(a.known, func(_ string, at time.Time) bool { return time.Since(at) < flight })
 		for _, told := range a.gone { // of what is held, the time is yet to come
 			maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) < flight })
 		}
