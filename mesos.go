@@ -229,7 +229,7 @@ func (w *watcher) publishLoop(ctx context.Context) {
 			w.unsaved = false
 			w.store.Put(w.takeSnapshot())
 		case <-w.unwritten():
-			w.unsaved = w.status.Complete
+			w.unsaved = true
 		}
 		if at := w.cluster.Deadline(); !at.IsZero() {
 			holds.Reset(time.Until(at))
@@ -374,7 +374,7 @@ func (w *watcher) publish() {
 			p.publish(&changes, status)
 		}
 		w.published, w.status = true, status
-		w.unsaved = w.store != nil && status.Complete
+		w.unsaved = w.store != nil
 		if !w.oldest.IsZero() {
 			publishDuration.WithLabelValues(w.name).Observe(time.Since(w.oldest).Seconds())
 		}
