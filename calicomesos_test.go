@@ -207,7 +207,7 @@ func TestNoState(t *testing.T) {
 func TestStale(t *testing.T) {
 	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
 	tx := z.Begin()
-	tx.Add("a.marathon", zone.Address(netip.MustParseAddr("192.0.2.1")))
+	tx.Add(zone.Name("a.marathon"), zone.Address(netip.MustParseAddr("192.0.2.1")))
 	tx.Publish(time.Now(), zone.Status{Stale: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
 	for name, want := range map[string]uint16{"a.marathon.mesos.": dns.ExtendedErrorCodeStaleAnswer, "b.marathon.mesos.": dns.ExtendedErrorCodeNotReady} {

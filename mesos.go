@@ -626,8 +626,8 @@ func (p *publisher) apply(set *recordSet, sign int) {
 	for i := range set.records {
 		r := &set.records[i]
 		if r.scheme == reverse {
-			if z, owner := p.reverseZone(r.owner); z != nil {
-				z.apply(owner, r.Record, sign)
+			if z, owner := p.reverseZone(r.owner.Head); z != nil {
+				z.apply(zone.Name(owner), r.Record, sign)
 			}
 			continue
 		}
@@ -661,7 +661,7 @@ func (z *publishedZone) change() *zone.Tx {
 }
 
 // apply adds r, or removes it if sign is -1.
-func (z *publishedZone) apply(owner string, r zone.Record, sign int) {
+func (z *publishedZone) apply(owner zone.Owner, r zone.Record, sign int) {
 	apply := z.change().Add
 	if sign < 0 {
 		apply = z.change().Remove

@@ -26,6 +26,18 @@ const (
 	schemes
 )
 
+// tails are the labels that names of a scheme's zones end with, and that are kept
+// once.
+var tails = [schemes][]string{mesosDNS: {"slave"}, dcos: {"containerip", "agentip", "autoip"}}
+
+// The tails by their numbers.
+const (
+	slave       zone.Tail = 1 // of mesosDNS
+	containerip zone.Tail = 1 // of dcos, and the others
+	agentip     zone.Tail = 2
+	autoip      zone.Tail = 3
+)
+
 // reason is why a name or an address of the cluster is not published.
 type reason int
 
@@ -73,7 +85,7 @@ type rules struct {
 // relative to the zones' origins; a reverse one is absolute.
 type record struct {
 	scheme scheme
-	owner  string
+	owner  zone.Owner
 	zone.Record
 }
 
@@ -88,7 +100,7 @@ func (s *recordSet) reset() {
 	s.skipped = [schemes][reasons]int{}
 }
 
-func (s *recordSet) add(sch scheme, owner string, r zone.Record) {
+func (s *recordSet) add(sch scheme, owner zone.Owner, r zone.Record) {
 	s.records = append(s.records, record{sch, owner, r})
 }
 
@@ -102,6 +114,9 @@ func (s *recordSet) skip(why reason) {
 // lower case, `-`, `.` and `_` become `-`, other characters go, and so do
 // leading and trailing dashes. It may be empty.
 func label(x string, limit int) string {
+	if isLabel(x, limit) {
+		return x
+	}
 	b := make([]byte, 0, min(len(x), limit))
 	for i := 0; i < len(x) && len(b) < limit; i++ {
 		switch c := x[i]; {
@@ -114,6 +129,16 @@ func label(x string, limit int) string {
 		}
 	}
 	return trimDashes(b)
+}
+
+// isLabel reports whether x is as label returns it.
+func isLabel(x string, limit int) bool {
+	for i := range len(x) {
+		if c := x[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0) {
+			return false
+		}
+	}
+	return len(x) <= limit && !strings.HasSuffix(x, "-")
 }
 
 func trimDashes(b []byte) string {
@@ -157,28 +182,13 @@ var zbase32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding
 // canonicalSuffix returns `-HASH-AGENT`, what tells the instances of an app apart.
 func canonicalSuffix(taskID, agentID string) string {
 	sum := sha1.Sum([]byte(taskID)) //nolint:gosec // see the import
-	suffix := "-" + zbase32.EncodeToString(sum[:])[:hashLength]
+	var hash [32]byte // zbase32.EncodedLen(sha1.Size)
+	zbase32.Encode(hash[:], sum[:])
+	suffix := "-" + string(hash[:hashLength])
 	if agent := label(agentID[strings.LastIndexByte(agentID, '-')+1:], 20); agent != "" {
 		suffix += "-" + agent
 	}
 	return suffix
-}
-
-// appName is the name of an app in one spelling: the labels of its tasks.
-type appName struct {
-	name      string // T: `nginx`, or dotted `app.group`
-	canonical string // C: T with the hash and the agent on its last label
-	service   string // `_T`, the underscore on the first label
-}
-
-func newAppName(name, suffix string) appName {
-	cut := strings.LastIndexByte(name, '.') + 1
-	first, rest, _ := strings.Cut(name, ".")
-	service := "_" + shorten(first, 1)
-	if rest != "" {
-		service += "." + rest
-	}
-	return appName{name: name, canonical: name[:cut] + shorten(name[cut:], len(suffix)) + suffix, service: service}
 }
 
 // restricted are last labels of framework names that would write into other
@@ -216,10 +226,10 @@ func (r *rules) framework(f *cluster.Framework, out *recordSet) {
 	}
 	addrs := usable(f.Addrs, out, mesosDNS)
 	for _, a := range addrs {
-		out.add(mesosDNS, name, zone.Address(a))
+		out.add(mesosDNS, zone.Name(name), zone.Address(a))
 	}
 	if port := webPort(f.WebUIURL); port != 0 && len(addrs) > 0 {
-		out.add(mesosDNS, "_framework._tcp."+name, zone.Service(name, port))
+		out.add(mesosDNS, zone.Name("_framework._tcp."+name), zone.Service(zone.Name(name), port))
 	}
 }
 
@@ -249,10 +259,10 @@ func webPort(webUIURL string) uint16 {
 func (r *rules) agent(a *cluster.Agent, out *recordSet) {
 	addrs := usable(a.Addrs, out, mesosDNS)
 	for _, addr := range addrs {
-		out.add(mesosDNS, "slave", zone.Address(addr))
+		out.add(mesosDNS, zone.Name("slave"), zone.Address(addr))
 	}
 	if port, ok := validPort(uint64(a.Port)); ok && len(addrs) > 0 {
-		out.add(mesosDNS, "_slave._tcp", zone.Service("slave", port))
+		out.add(mesosDNS, zone.Name("_slave._tcp"), zone.Service(zone.Name("slave"), port))
 	}
 }
 
@@ -272,15 +282,15 @@ func (r *rules) masters(m *cluster.Masters, out *recordSet) {
 		addAddresses(out, sch, "leader", leader)
 		addAddresses(out, sch, "master", slices.Compact(all))
 		if sch == mesosDNS && len(leader) > 0 && m.Port != 0 {
-			out.add(sch, "_leader._tcp", zone.Service("leader", m.Port))
-			out.add(sch, "_leader._udp", zone.Service("leader", m.Port))
+			out.add(sch, zone.Name("_leader._tcp"), zone.Service(zone.Name("leader"), m.Port))
+			out.add(sch, zone.Name("_leader._udp"), zone.Service(zone.Name("leader"), m.Port))
 		}
 	}
 }
 
 func addAddresses(out *recordSet, sch scheme, owner string, addrs []netip.Addr) {
 	for _, a := range addrs {
-		out.add(sch, owner, zone.Address(a))
+		out.add(sch, zone.Name(owner), zone.Address(a))
 	}
 }
 
@@ -327,24 +337,26 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 		return
 	}
 	n := naming{
-		out:       out,
-		suffix:    canonicalSuffix(in.Task.ID, in.Task.AgentID),
-		framework: framework,
-		standby:   r.health && in.Task.Status.Health == mesos.Unhealthy,
-		ports:     portsOf(in.Task, disc, out),
+		out:     out,
+		suffix:  canonicalSuffix(in.Task.ID, in.Task.AgentID),
+		standby: r.health && in.Task.Status.Health == mesos.Unhealthy,
+		ports:   portsOf(in.Task, disc, out),
 	}
 	n.addrs = r.addresses(in, n.ports, out)
-	n.appName = newAppName(app, n.suffix)
+	n.spell(app, framework)
 	n.mesosDNS()
 	if r.pointTo != "" {
 		n.pointers(r.pointTo)
 	}
-	n.dcos(label(in.Framework.Name, maxLabel))
+	if l := label(in.Framework.Name, maxLabel); l != framework {
+		n.spell(app, l)
+	}
+	n.dcos()
 	if disc == nil {
 		return
 	}
 	if dotted := frag(name); strings.Contains(dotted, ".") {
-		n.appName = newAppName(dotted, n.suffix)
+		n.spell(dotted, framework)
 		n.mesosDNS()
 	}
 }
@@ -565,118 +577,140 @@ func (r *rules) allowed(addr netip.Addr) bool {
 
 // naming writes the records of one task under one spelling of its name.
 type naming struct {
-	appName
-	out       *recordSet
-	suffix    string
-	framework string // F of the Mesos-DNS scheme
-	standby   bool   // stands by in what its app shares
-	addrs     taskAddrs
-	ports     taskPorts
+	out     *recordSet
+	suffix  string // of the canonical name
+	standby bool   // stands by in what its app shares
+	addrs   taskAddrs
+	ports   taskPorts
+
+	framework string // F
+	app       string // T.F
+	task      string // C.F: T with the hash and the agent on its last label
+	service   string // `_T`, the underscore on the first label
 }
 
-const slave = ".slave"
+// spell has what follows written under a name: T, `nginx` or a dotted `app.group`,
+// and F.
+func (n *naming) spell(name, framework string) {
+	cut := strings.LastIndexByte(name, '.') + 1
+	first, rest, _ := strings.Cut(name, ".")
+	n.service = "_" + shorten(first, 1)
+	if rest != "" {
+		n.service += "." + rest
+	}
+	n.framework = framework
+	n.app = name + "." + framework
+	n.task = name[:cut] + shorten(name[cut:], len(n.suffix)) + n.suffix + "." + framework
+}
 
 // mesosDNS writes the task's names in the Mesos-DNS scheme.
 func (n *naming) mesosDNS() {
-	// Each name is the beginning of its .slave twin, and shares its memory.
-	appSlave := n.name + "." + n.framework + slave
-	taskSlave := n.canonical + "." + n.framework + slave
-	task := strings.TrimSuffix(taskSlave, slave)
-	n.names(mesosDNS, strings.TrimSuffix(appSlave, slave), task, n.addrs.published)
-	n.names(mesosDNS, appSlave, taskSlave, n.addrs.agent)
+	n.names(mesosDNS, 0, n.addrs.published)
+	n.names(mesosDNS, slave, n.addrs.agent)
 
+	onAgent := len(n.addrs.agent) > 0
 	for _, p := range n.ports.discovered {
-		target, reachable := task, len(n.addrs.published) > 0
+		target, reachable := zone.Tail(0), len(n.addrs.published) > 0
 		if p.host {
-			target, reachable = taskSlave, len(n.addrs.agent) > 0
+			target, reachable = slave, onAgent
 		}
+		owner := n.owner(p)
 		if reachable {
-			n.services(mesosDNS, p, n.framework, target)
+			n.services(mesosDNS, owner, 0, target, p)
 		}
-		if len(n.addrs.agent) > 0 {
-			n.services(mesosDNS, p, n.framework+slave, taskSlave)
+		if onAgent {
+			n.services(mesosDNS, owner, slave, slave, p)
 		}
 	}
-	if len(n.addrs.agent) == 0 {
+	if !onAgent {
 		return
 	}
-	for _, number := range n.ports.resources {
-		for _, protocol := range []string{"_tcp", "_udp"} {
+	for _, protocol := range []string{"_tcp", "_udp"} {
+		owner := ""
+		for _, number := range n.ports.resources {
 			p := servicePort{protocol: protocol, number: number, host: true}
-			n.services(mesosDNS, p, n.framework+slave, taskSlave)
+			if owner == "" {
+				owner = n.owner(p)
+			}
+			n.services(mesosDNS, owner, slave, slave, p)
 			if n.ports.anonymous {
-				n.services(mesosDNS, p, n.framework, taskSlave)
+				n.services(mesosDNS, owner, 0, slave, p)
 			}
 		}
 	}
 }
 
 // dcos writes the task's names in the DC/OS scheme.
-func (n *naming) dcos(framework string) {
-	container, agent := framework+".containerip", framework+".agentip"
-	taskContainer, taskAgent := n.canonical+"."+container, n.canonical+"."+agent
-	n.names(dcos, n.name+"."+container, taskContainer, n.addrs.network)
-	n.names(dcos, n.name+"."+agent, taskAgent, n.addrs.agent)
+func (n *naming) dcos() {
+	n.names(dcos, containerip, n.addrs.network)
+	n.names(dcos, agentip, n.addrs.agent)
 	for _, a := range n.addrs.auto {
-		n.add(dcos, n.name+"."+framework+".autoip", zone.Address(a))
+		n.add(dcos, n.app, autoip, zone.Address(a))
 	}
 	if len(n.addrs.network) > 0 {
 		for _, p := range n.ports.container {
-			n.services(dcos, p, container, taskContainer)
+			n.services(dcos, n.owner(p), containerip, containerip, p)
 		}
 		if n.addrs.onHost {
 			for _, p := range n.ports.host {
-				n.services(dcos, p, container, taskContainer)
+				n.services(dcos, n.owner(p), containerip, containerip, p)
 			}
 		}
 	}
 	if len(n.addrs.agent) > 0 {
 		for _, p := range n.ports.host {
-			n.services(dcos, p, agent, taskAgent)
+			n.services(dcos, n.owner(p), agentip, agentip, p)
 		}
 	}
 }
 
 // names writes the addresses under the name that the app's tasks share and
 // under the task's own.
-func (n *naming) names(sch scheme, app, task string, addrs []netip.Addr) {
+func (n *naming) names(sch scheme, tail zone.Tail, addrs []netip.Addr) {
 	for _, a := range addrs {
 		r := zone.Address(a)
-		n.add(sch, app, r)
-		n.out.add(sch, task, r)
+		n.add(sch, n.app, tail, r)
+		n.out.add(sch, zone.Owner{Head: n.task, Tail: tail}, r)
 	}
 }
 
-// services writes the SRV records of a port, below base.
-func (n *naming) services(sch scheme, p servicePort, base, target string) {
-	r := zone.Service(target, p.number)
-	owner := n.service + "." + p.protocol + "." + base
+// owner returns the name of a port's service: with the port's name, if it has one.
+func (n *naming) owner(p servicePort) string {
+	owner := n.service + "." + p.protocol + "." + n.framework
 	if p.name != "" {
-		named := p.name + "." + owner
-		n.add(sch, named, r)
-		owner = named[len(p.name)+1:]
+		owner = p.name + "." + owner
 	}
-	n.add(sch, owner, r)
+	return owner
+}
+
+// services writes the SRV records of a port, whose owner is given, below a tail.
+// They point to the task's own name below another.
+func (n *naming) services(sch scheme, owner string, tail, target zone.Tail, p servicePort) {
+	r := zone.Service(zone.Owner{Head: n.task, Tail: target}, p.number)
+	n.add(sch, owner, tail, r)
+	if p.name != "" {
+		n.add(sch, owner[len(p.name)+1:], tail, r)
+	}
 }
 
 // add writes a record of a name that the app's tasks share.
-func (n *naming) add(sch scheme, owner string, r zone.Record) {
+func (n *naming) add(sch scheme, head string, tail zone.Tail, r zone.Record) {
 	if n.standby {
 		r = r.Standby()
 	}
-	n.out.add(sch, owner, r)
+	n.out.add(sch, zone.Owner{Head: head, Tail: tail}, r)
 }
 
 // pointers writes the PTR records of the task's addresses.
 func (n *naming) pointers(zoneName string) {
-	target := zone.Join(n.name+"."+n.framework, zoneName)
+	target := zone.Join(n.app, zoneName)
 	if !zone.FitsName(len(target)) {
 		n.out.skipped[reverse][longName]++
 		return
 	}
 	for _, a := range n.addrs.published {
 		if owner, err := dns.ReverseAddr(a.String()); err == nil {
-			n.out.add(reverse, owner, zone.Pointer(target))
+			n.out.add(reverse, zone.Name(owner), zone.Pointer(target))
 		}
 	}
 }

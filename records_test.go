@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -57,7 +58,7 @@ func TestFrag(t *testing.T) {
 	}
 }
 
-func TestAppName(t *testing.T) {
+func TestSpell(t *testing.T) {
 	long := strings.Repeat("c", 63)
 	for _, tc := range []struct{ name, canonical, service string }{
 		{"nginx", "nginx-hash5-s0", "_nginx"},
@@ -66,11 +67,12 @@ func TestAppName(t *testing.T) {
 		{"a." + long, "a." + strings.Repeat("c", 54) + "-hash5-s0", "_a." + long},
 		{strings.Repeat("c", 53) + "-dddddd", strings.Repeat("c", 53) + "-hash5-s0", "_" + strings.Repeat("c", 53) + "-dddddd"},
 	} {
-		got := newAppName(tc.name, "-hash5-s0")
-		if got.canonical != tc.canonical || got.service != tc.service {
-			t.Errorf("%s: %s, %s", tc.name, got.canonical, got.service)
+		n := naming{suffix: "-hash5-s0"}
+		n.spell(tc.name, "f")
+		if n.app != tc.name+".f" || n.task != tc.canonical+".f" || n.service != tc.service {
+			t.Errorf("%s: %s, %s, %s", tc.name, n.app, n.task, n.service)
 		}
-		for l := range strings.SplitSeq(got.canonical+"."+got.service, ".") {
+		for l := range strings.SplitSeq(n.task+"."+n.service, ".") {
 			if len(l) > maxLabel {
 				t.Errorf("%s: label %s has %d bytes", tc.name, l, len(l))
 			}
@@ -124,11 +126,12 @@ func (f *fixture) records(sch scheme) ([]string, [reasons]int) {
 }
 
 func (s *recordSet) text(sch scheme) []string {
-	z := zone.New(zone.Config{Origin: ".", NS: "ns."})
+	z := zone.New(zone.Config{Origin: ".", NS: "ns.", Tails: tails[sch]})
 	tx := z.Begin()
 	for _, r := range s.records {
 		if r.scheme == sch {
-			tx.Add(strings.TrimSuffix(r.owner, "."), r.Record)
+			r.owner.Head = strings.TrimSuffix(r.owner.Head, ".")
+			tx.Add(r.owner, r.Record)
 		}
 	}
 	tx.Publish(time.Now(), zone.Status{Complete: true})
@@ -578,6 +581,8 @@ func TestExpand(t *testing.T) {
 	}
 }
 
+var legalLabel = regexp.MustCompile(`^_?[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
 // FuzzNames makes names of anything, and looks whether they are legal.
 func FuzzNames(f *testing.F) {
 	for _, s := range []string{"nginx", "a.b", "*", "leader", "x\x00y", "ünï", strings.Repeat("a.", 200), strings.Repeat("b", 300), "-", "_tcp"} {
@@ -591,10 +596,9 @@ func FuzzNames(f *testing.F) {
 		var out recordSet
 		fx.rules.task(cluster.Instance{Task: &fx.task, Framework: &cluster.Framework{Framework: &fx.framework}, Agent: &fx.agent}, &out)
 		for _, r := range out.records {
-			for _, owner := range []string{r.owner, r.Target()} {
+			for _, owner := range []string{r.owner.Head, r.Target().Head} {
 				for l := range strings.SplitSeq(strings.TrimSuffix(owner, "."), ".") {
-					bare := strings.TrimPrefix(l, "_")
-					if owner != "" && (bare != label(bare, maxLabel) || bare == "" || len(l) > maxLabel) {
+					if owner != "" && (!legalLabel.MatchString(l) || len(l) > maxLabel) {
 						t.Fatalf("label %q of %q is not legal", l, owner)
 					}
 				}

@@ -608,7 +608,7 @@ func (o *options) newZones(listening []netip.Addr, transferred bool) [schemes][]
 			default:
 				ns = zone.Join("ns1", origin)
 			}
-			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin), Deltas: transferred})
+			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin), Tails: tails[sch], Deltas: transferred})
 			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {
 				o.rules.nsOwners = append(o.rules.nsOwners, owner)
 			}

@@ -21,9 +21,9 @@ func million(b *testing.B) *Zone {
 		for i := range 3 {
 			task := fmt.Sprintf("app-%d-abcde-s%d.marathon", app, i)
 			r := Address(netip.AddrFrom4([4]byte{10, byte(app >> 14), byte(app >> 6), byte(app<<2 | i)}))
-			tx.Add(name, r)
-			tx.Add(task, r)
-			tx.Add(service, Service(task, 80))
+			tx.Add(Name(name), r)
+			tx.Add(Name(task), r)
+			tx.Add(Name(service), Service(Name(task), 80))
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -72,9 +72,9 @@ func BenchmarkPublish(b *testing.B) {
 					app := i * 7919 % 200_000
 					task := fmt.Sprintf("app-%d-moved-%d.marathon", app, i)
 					r := Address(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}))
-					tx.Add(fmt.Sprintf("app-%d.marathon", app), r)
-					tx.Add(task, r)
-					tx.Add(fmt.Sprintf("_app-%d._tcp.marathon", app), Service(task, 80))
+					tx.Add(Name(fmt.Sprintf("app-%d.marathon", app)), r)
+					tx.Add(Name(task), r)
+					tx.Add(Name(fmt.Sprintf("_app-%d._tcp.marathon", app)), Service(Name(task), 80))
 					i++
 				}
 				tx.Publish(time.Now(), Status{Complete: true})

@@ -28,7 +28,7 @@ type delta struct {
 
 // change is records of one name.
 type change struct {
-	owner string
+	owner Owner
 	rrs   []rr
 }
 
@@ -38,13 +38,13 @@ func newDelta(from, to uint32, touched []touch) *delta {
 	d := &delta{from: from, to: to}
 	for _, t := range touched {
 		before, now := t.before.served(), t.now.served()
-		d.removed = d.append(d.removed, t.now.owner, without(before, now))
-		d.added = d.append(d.added, t.now.owner, without(now, before))
+		d.removed = d.append(d.removed, t.owner(), without(before, now))
+		d.added = d.append(d.added, t.owner(), without(now, before))
 	}
 	return d
 }
 
-func (d *delta) append(to []change, owner string, rrs []rr) []change {
+func (d *delta) append(to []change, owner Owner, rrs []rr) []change {
 	if len(rrs) == 0 {
 		return to
 	}
@@ -98,13 +98,6 @@ func without(a, b []rr) []rr {
 		}
 	}
 	return only
-}
-
-// compareServed compares records as they are answered, standby or not.
-func compareServed(a, b rr) int {
-	a.typ &^= standbyBit
-	b.typ &^= standbyBit
-	return compareRR(a, b)
 }
 
 // changes yields the SOA of a serial, and records.

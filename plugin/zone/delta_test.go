@@ -14,7 +14,7 @@ func TestTakeOver(t *testing.T) {
 	publish := func(z *Zone, more ...string) *Generation {
 		tx := z.Begin()
 		for _, owner := range more {
-			tx.Add(owner, Address(netip.MustParseAddr("10.0.0.1")))
+			tx.Add(Name(owner), Address(netip.MustParseAddr("10.0.0.1")))
 		}
 		now = now.Add(10 * time.Millisecond)
 		tx.Publish(now, Status{Complete: true})
@@ -80,19 +80,19 @@ func TestHistory(t *testing.T) {
 	}
 	g := publish(func(tx *Tx) {
 		for i := range 1000 {
-			tx.Add(fmt.Sprintf("t%d", i), addr(i))
+			tx.Add(Name(fmt.Sprintf("t%d", i)), addr(i))
 		}
 	})
 	if len(g.history) != 0 {
 		t.Error("the first publication is a change")
 	}
 	serial := g.Serial()
-	g = publish(func(tx *Tx) { tx.Add("t0", addr(0)) }) // nothing to see
+	g = publish(func(tx *Tx) { tx.Add(Name("t0"), addr(0)) }) // nothing to see
 	if g.Serial() != serial || len(g.history) != 0 {
 		t.Error("a change of no answer is remembered")
 	}
 	for i := range 2 * maxDeltas {
-		g = publish(func(tx *Tx) { tx.Add("t1", addr(i%200)); tx.Add(fmt.Sprintf("u%d", i), addr(i)) })
+		g = publish(func(tx *Tx) { tx.Add(Name("t1"), addr(i%200)); tx.Add(Name(fmt.Sprintf("u%d", i)), addr(i)) })
 	}
 	if len(g.history) != maxDeltas {
 		t.Errorf("%d publications are remembered", len(g.history))
@@ -107,7 +107,7 @@ func TestHistory(t *testing.T) {
 	}
 	g = publish(func(tx *Tx) {
 		for i := range maxDeltaRecords - 100 {
-			tx.Add(fmt.Sprintf("v%d", i), addr(i))
+			tx.Add(Name(fmt.Sprintf("v%d", i)), addr(i))
 		}
 	})
 	if n := size(g); len(g.history) < 2 || len(g.history) > 101 || n > maxDeltaRecords {
@@ -115,7 +115,7 @@ func TestHistory(t *testing.T) {
 	}
 	g = publish(func(tx *Tx) {
 		for i := range maxDeltaRecords + 1 {
-			tx.Add(fmt.Sprintf("w%d", i), addr(i))
+			tx.Add(Name(fmt.Sprintf("w%d", i)), addr(i))
 		}
 	})
 	if len(g.history) != 0 {
@@ -125,8 +125,8 @@ func TestHistory(t *testing.T) {
 	small := New(Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Deltas: true})
 	for i := range 20 {
 		tx := small.Begin()
-		tx.Add("t", addr(i))
-		tx.Remove("t", addr(i-1))
+		tx.Add(Name("t"), addr(i))
+		tx.Remove(Name("t"), addr(i-1))
 		tx.Publish(time.Now(), Status{Complete: true})
 	}
 	if n := size(small.Current()); n > small.Current().Records() {

@@ -1,6 +1,7 @@
 package zone
 
 import (
+	"encoding/binary"
 	"iter"
 	"net"
 	"strings"
@@ -24,7 +25,7 @@ type Result struct {
 // one that rotate names, modulo their number, and their addresses follow in
 // the same order.
 func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Result {
-	n := g.table.find(g.zone.seed, owner)
+	n := g.find(g.zone.cut(Name(owner)))
 	r := Result{Exists: owner == "" || n.exists()}
 	if !r.Exists {
 		return r
@@ -52,25 +53,23 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 		return []dns.RR{g.SOA()}, nil
 	}
 	if owner, ok := g.zone.Relative(g.zone.NS); ok {
-		n := g.table.find(g.zone.seed, owner)
+		n := g.find(g.zone.cut(Name(owner)))
 		additional = g.makeRRs(n.addresses(), g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
 
-// addresses returns the A and AAAA records of n, which may be nil.
-func (n *node) addresses() []rr {
-	rrs := n.served()
-	end := 0
-	for end < len(rrs) && isAddress(rrs[end].typ) {
-		end++
-	}
-	return rrs[:end]
+// serviceRR is an SRV record and the first address of its target, of which most
+// have just one: one allocation for all of an answer's.
+type serviceRR struct {
+	srv     dns.SRV
+	address addressRR
 }
 
-func isAddress(typ uint16) bool {
-	typ &^= standbyBit
-	return typ == dns.TypeA || typ == dns.TypeAAAA
+// addressRR is an A record and its octets.
+type addressRR struct {
+	a      dns.A
+	octets [net.IPv4len]byte
 }
 
 // services returns the SRV records and the addresses of their targets. They
@@ -84,42 +83,45 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, ad
 		first = min(first, len(rrs)-maxAnswer)
 		rrs, first = rrs[first:first+maxAnswer], 0
 	}
-	length, addresses := 0, 0
-	for _, r := range rrs {
-		length += len(r.data) + 1 + len(g.zone.Origin)
-		addresses += len(g.target(r).addresses())
+	length := 0
+	for i := range rrs {
+		length += g.zone.length(rrs[i].target())
 	}
-	// A place more: CoreDNS appends the OPT record.
-	all := make([]dns.RR, 0, len(rrs)+addresses+1)
-	services := make([]dns.SRV, len(rrs))
+	// Most targets have one address. A place more: CoreDNS appends the OPT record.
+	all := make([]dns.RR, 0, 2*len(rrs)+1)
+	services := make([]serviceRR, len(rrs))
 	var names strings.Builder
 	names.Grow(length)
 	for i := range rrs {
-		r := rrs[(first+i)%len(rrs)]
+		r := &rrs[(first+i)%len(rrs)]
 		start := names.Len()
-		g.writeName(&names, r.data)
-		services[i] = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port, Target: names.String()[start:]}
-		all = append(all, &services[i])
+		g.zone.write(&names, r.target())
+		services[i].srv = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port(), Target: names.String()[start:]}
+		all = append(all, &services[i].srv)
 	}
-	all = g.appendTargets(all, services, rrs, first, addresses)
+	all = g.appendTargets(all, services, rrs, first)
 	return all[:len(rrs):len(rrs)], all[len(rrs):]
 }
 
 // appendTargets appends the addresses of the targets, each target once.
-func (g *Generation) appendTargets(to []dns.RR, services []dns.SRV, rrs []rr, first, addresses int) []dns.RR {
-	b := newAddressBuilder(addresses)
+func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, first int) []dns.RR {
 	var many map[string]bool // the targets before, if they are too many to compare
 	if len(services) > fewTargets {
 		many = make(map[string]bool, len(services))
 	}
 	for i := range services {
-		if target := services[i].Target; many[target] || many == nil && seen(services[:i], target) {
+		target := services[i].srv.Target
+		if many[target] || many == nil && seen(services[:i], target) {
 			continue
 		} else if many != nil {
 			many[target] = true
 		}
-		for _, a := range g.target(rrs[(first+i)%len(rrs)]).addresses() {
-			to = append(to, b.build(g.zone, a, services[i].Target))
+		for j, a := range g.find(rrs[(first+i)%len(rrs)].target()).addresses() {
+			place := &services[i].address
+			if j > 0 && a.text == nil {
+				place = new(addressRR)
+			}
+			to = append(to, g.zone.address(a, target, place))
 		}
 	}
 	return to
@@ -129,70 +131,49 @@ func (g *Generation) appendTargets(to []dns.RR, services []dns.SRV, rrs []rr, fi
 const fewTargets = 16
 
 // seen reports whether a service before has the target.
-func seen(before []dns.SRV, target string) bool {
+func seen(before []serviceRR, target string) bool {
 	for i := range before {
-		if before[i].Target == target {
+		if before[i].srv.Target == target {
 			return true
 		}
 	}
 	return false
 }
 
-func (g *Generation) target(r rr) *node { return g.table.find(g.zone.seed, r.data) }
-
-func (g *Generation) writeName(to *strings.Builder, owner string) {
-	to.WriteString(owner)
-	to.WriteByte('.')
-	if g.zone.Origin != "." {
-		to.WriteString(g.zone.Origin)
-	}
-}
-
-// makeRRs returns rrs as records of the name; nil for none.
+// makeRRs returns rrs, which are of one type but for addresses, as records of the
+// name; nil for none.
 func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
 	if len(rrs) == 0 {
 		return nil
 	}
 	to := make([]dns.RR, 0, len(rrs))
-	b := newAddressBuilder(len(rrs))
-	for _, r := range rrs {
-		switch r.typ &^ standbyBit {
-		case dns.TypePTR:
-			to = append(to, &dns.PTR{Hdr: g.zone.header(name, dns.TypePTR), Ptr: r.data})
-		case dns.TypeSRV:
-			to = append(to, &dns.SRV{Hdr: g.zone.header(name, dns.TypeSRV), Weight: 1, Port: r.port, Target: g.zone.absolute(r.data)})
+	var v4 []addressRR
+	if rrs[0].text == nil {
+		v4 = make([]addressRR, len(rrs))
+	}
+	for i, r := range rrs {
+		switch r.kind() &^ standbyBit {
+		case kindPTR:
+			to = append(to, &dns.PTR{Hdr: g.zone.header(name, dns.TypePTR), Ptr: *r.text})
+		case kindSRV:
+			to = append(to, &dns.SRV{Hdr: g.zone.header(name, dns.TypeSRV), Weight: 1, Port: r.port(), Target: g.zone.absolute(r.target())})
+		case kindA:
+			to = append(to, g.zone.address(r, name, &v4[i]))
 		default:
-			to = append(to, b.build(g.zone, r, name))
+			to = append(to, g.zone.address(r, name, nil))
 		}
 	}
 	return to
 }
 
-// addressBuilder makes address records out of one allocation for the IPv4
-// records and one for the octets.
-type addressBuilder struct {
-	size   int
-	v4     []dns.A
-	octets []byte
-}
-
-func newAddressBuilder(n int) addressBuilder { return addressBuilder{size: n} }
-
-func (b *addressBuilder) build(z *Zone, r rr, name string) dns.RR {
-	if b.octets == nil {
-		b.octets = make([]byte, 0, b.size*len(r.data))
+// address returns r, an A or AAAA record, as one of the name; an A record in place.
+func (z *Zone) address(r rr, name string, place *addressRR) dns.RR {
+	if r.text != nil {
+		return &dns.AAAA{Hdr: z.header(name, dns.TypeAAAA), AAAA: net.IP(*r.text)}
 	}
-	start := len(b.octets)
-	b.octets = append(b.octets, r.data...)
-	ip := net.IP(b.octets[start:len(b.octets):len(b.octets)])
-	if len(r.data) != net.IPv4len {
-		return &dns.AAAA{Hdr: z.header(name, dns.TypeAAAA), AAAA: ip}
-	}
-	if b.v4 == nil {
-		b.v4 = make([]dns.A, 0, b.size)
-	}
-	b.v4 = append(b.v4, dns.A{Hdr: z.header(name, dns.TypeA), A: ip})
-	return &b.v4[len(b.v4)-1]
+	binary.BigEndian.PutUint32(place.octets[:], r.value)
+	place.a = dns.A{Hdr: z.header(name, dns.TypeA), A: place.octets[:]}
+	return &place.a
 }
 
 // All yields every record of the zone but the SOA, the records of one name at
@@ -202,9 +183,9 @@ func (g *Generation) All() iter.Seq[[]dns.RR] {
 		if !yield([]dns.RR{g.NS()}) {
 			return
 		}
-		for n := range g.table.all {
+		for owner, n := range g.nodes {
 			rrs := n.served()
-			if len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(n.owner))) {
+			if len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(owner))) {
 				return
 			}
 		}

@@ -2,83 +2,108 @@ package zone
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
 	"github.com/miekg/dns"
 )
 
+// kind is the type of a record, with standbyBit. The records of a name are in the
+// order of their kinds.
+type kind uint8
+
+const (
+	kindA kind = iota
+	kindAAAA
+	kindSRV
+	kindPTR
+)
+
+// standbyBit is set in the kind of a standby record.
+const standbyBit kind = 1 << 2
+
+var kinds = map[uint16]kind{dns.TypeA: kindA, dns.TypeAAAA: kindAAAA, dns.TypeSRV: kindSRV, dns.TypePTR: kindPTR}
+
 // Record is what a name has: an address, a service or a pointer.
 type Record struct {
-	typ     uint16
-	port    uint16
-	data    string // A, AAAA: the address's octets; SRV: owner of the target; PTR: its full name
-	standby bool
+	kind  kind
+	value uint32 // A: the address; SRV: the port, and the Tail of the target
+	text  string // AAAA: the address's octets; SRV: the head of the target; PTR: its full name
 }
 
 // Address returns an A record, or an AAAA record for an IPv6 address.
 func Address(a netip.Addr) Record {
-	r := Record{typ: dns.TypeAAAA, data: string(a.AsSlice())}
 	if a.Is4() {
-		r.typ = dns.TypeA
+		octets := a.As4()
+		return Record{kind: kindA, value: binary.BigEndian.Uint32(octets[:])}
 	}
-	return r
+	return Record{kind: kindAAAA, text: string(a.AsSlice())}
 }
 
 // Service returns an SRV record of priority 0 and weight 1 (RFC 2782), whose
-// target is a name of the same zone, relative to its origin.
-func Service(target string, port uint16) Record {
-	return Record{typ: dns.TypeSRV, port: port, data: target}
+// target is a name of the same zone.
+func Service(target Owner, port uint16) Record {
+	return Record{kind: kindSRV, value: uint32(port)<<16 | uint32(target.Tail), text: target.Head}
 }
 
 // Pointer returns a PTR record. A name has its pointer only as long as exactly
 // one is added to it: an address that several share has no name.
-func Pointer(target string) Record { return Record{typ: dns.TypePTR, data: target} }
+func Pointer(target string) Record { return Record{kind: kindPTR, text: target} }
 
 // Standby returns r as a record that is served only while no other record of
 // its name is.
 func (r Record) Standby() Record {
-	r.standby = true
+	r.kind |= standbyBit
 	return r
 }
 
-// Target returns the owner that an SRV record points to, relative to the
-// origin, and "" for any other record.
-func (r Record) Target() string {
-	if r.typ != dns.TypeSRV {
-		return ""
+// Target returns the owner that an SRV record points to, and the apex for any
+// other record.
+func (r Record) Target() Owner {
+	if r.kind&^standbyBit != kindSRV {
+		return Owner{}
 	}
-	return r.data
+	return Owner{r.text, Tail(r.value)}
 }
 
 // rr is a Record in a node, and how many have added it: equal records of
 // several tasks are one, and go when the last of them goes.
 type rr struct {
-	data string
-	port uint16
-	typ  uint16 // with standbyBit
-	n    uint32
+	text  *string // nil for an A record
+	value uint32
+	added uint32 // how often it was added, times addedOne; and its kind
 }
 
-// standbyBit marks a standby record; no type published here has it.
-const standbyBit = 1 << 15
+// addedOne is one in rr.added.
+const addedOne = 1 << 3
 
-func (r Record) rr() rr {
-	typ := r.typ
-	if r.standby {
-		typ |= standbyBit
-	}
-	return rr{data: r.data, port: r.port, typ: typ, n: 1}
-}
+func (r *rr) kind() kind { return kind(r.added % addedOne) }
 
+func (r *rr) times() uint32 { return r.added / addedOne }
+
+func (r *rr) port() uint16 { return uint16(r.value >> 16) }
+
+// target returns the owner that an SRV record points to.
+func (r *rr) target() Owner { return Owner{*r.text, Tail(r.value)} }
+
+// compareRR orders records by what they are; how often they were added does not
+// matter.
 func compareRR(a, b rr) int {
-	if c := cmp.Compare(a.typ, b.typ); c != 0 {
+	return cmp.Or(cmp.Compare(a.kind(), b.kind()), compareData(a, b))
+}
+
+// compareServed compares records as they are answered, standby or not.
+func compareServed(a, b rr) int {
+	return cmp.Or(cmp.Compare(a.kind()&^standbyBit, b.kind()&^standbyBit), compareData(a, b))
+}
+
+// compareData compares records of one type.
+func compareData(a, b rr) int {
+	if c := cmp.Compare(a.value, b.value); c != 0 || a.text == b.text {
 		return c
 	}
-	if c := cmp.Compare(a.port, b.port); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.data, b.data)
+	return cmp.Compare(*a.text, *b.text)
 }
 
 // largeSet is from how many records on a name's records are brought into order
@@ -94,14 +119,14 @@ func (n *node) merge() {
 		last := len(kept) - 1
 		switch {
 		case last >= 0 && compareRR(kept[last], r) == 0:
-			kept[last].n += r.n
-		case last >= 0 && kept[last].n == 0:
+			kept[last].added += r.times() * addedOne
+		case last >= 0 && kept[last].times() == 0:
 			kept[last] = r
 		default:
 			kept = append(kept, r)
 		}
 	}
-	if last := len(kept) - 1; last >= 0 && kept[last].n == 0 {
+	if last := len(kept) - 1; last >= 0 && kept[last].times() == 0 {
 		kept = kept[:last]
 	}
 	clear(n.rrs[len(kept):])
@@ -112,8 +137,11 @@ func (n *node) merge() {
 func (n *node) add(r rr) {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)
 	if found {
-		n.rrs[i].n++
+		n.rrs[i].added += addedOne
 		return
+	}
+	if len(n.rrs) == cap(n.rrs) { // most sets are small and do not grow: leave little room
+		n.rrs = append(make([]rr, 0, len(n.rrs)+len(n.rrs)/8+1), n.rrs...)
 	}
 	n.rrs = slices.Insert(n.rrs, i, r)
 }
@@ -122,12 +150,12 @@ func (n *node) add(r rr) {
 // out a record that nobody adds any more.
 func (n *node) drop(r rr) bool {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)
-	if !found || n.rrs[i].n == 0 {
+	if !found || n.rrs[i].times() == 0 {
 		return false
 	}
-	n.rrs[i].n--
+	n.rrs[i].added -= addedOne
 	switch {
-	case n.rrs[i].n > 0:
+	case n.rrs[i].times() > 0:
 		return false
 	case len(n.rrs) >= largeSet:
 		return true
@@ -142,14 +170,14 @@ func (n *node) served() []rr {
 	if n == nil {
 		return nil
 	}
-	if len(n.rrs) > 0 && n.rrs[0].typ == dns.TypePTR {
-		if len(n.rrs) > 1 || n.rrs[0].n > 1 {
+	if len(n.rrs) > 0 && n.rrs[0].kind() == kindPTR {
+		if len(n.rrs) > 1 || n.rrs[0].times() > 1 {
 			return nil
 		}
 		return n.rrs
 	}
 	active := len(n.rrs)
-	for active > 0 && n.rrs[active-1].typ&standbyBit != 0 {
+	for active > 0 && n.rrs[active-1].kind()&standbyBit != 0 {
 		active--
 	}
 	if active > 0 {
@@ -160,18 +188,30 @@ func (n *node) served() []rr {
 
 // ofType returns the records of the type in rrs, which served returned.
 func ofType(rrs []rr, typ uint16) []rr {
-	if len(rrs) > 0 {
-		typ |= rrs[0].typ & standbyBit
+	k, ok := kinds[typ]
+	if !ok || len(rrs) == 0 {
+		return nil
 	}
+	k |= rrs[0].kind() & standbyBit
 	start := 0
-	for start < len(rrs) && rrs[start].typ < typ {
+	for start < len(rrs) && rrs[start].kind() < k {
 		start++
 	}
 	end := start
-	for end < len(rrs) && rrs[end].typ == typ {
+	for end < len(rrs) && rrs[end].kind() == k {
 		end++
 	}
 	return rrs[start:end]
+}
+
+// addresses returns the A and AAAA records of n, which may be nil.
+func (n *node) addresses() []rr {
+	rrs := n.served()
+	end := 0
+	for end < len(rrs) && rrs[end].kind()&^standbyBit <= kindAAAA {
+		end++
+	}
+	return rrs[:end]
 }
 
 // exists reports whether the name of n is in the zone: by its records, or as an

@@ -1,34 +1,39 @@
 package zone
 
-import "hash/maphash"
-
-// A table is an immutable hash table of nodes with a fixed geometry: 1024 pages
-// of 64 buckets. A change copies the page and the bucket it touches, which
-// costs the same at a thousand names and at a million; a bucket has 15 names
-// at a million.
-type table [1 << pageBits]*page
-
-const (
-	pageBits   = 10
-	bucketBits = 6
-)
-
-type page struct {
-	tx      uint32 // the transaction that made it, and may change it
-	buckets [1 << bucketBits][]entry
+// A table is an immutable hash table of nodes. Its pages are split as they fill,
+// and the pages that the transaction does not touch are shared with the
+// generation before, so that a change costs about the same at a thousand names
+// and at a million (extendible hashing: a page is found by as many of the highest
+// bits of a name's tag as it takes).
+type table struct {
+	tx    uint32 // the transaction that may change pages
+	depth uint8  // how many bits of a tag are an index of pages
+	pages []*page
 }
 
-// entry holds a part of the hash beside the node, so that a search looks into
-// no other node than the one it wants.
-type entry struct {
-	tag  uint32
-	node *node
+const (
+	// slots is how many names a page has room for; with it a page fills a size
+	// class of Go's allocator, 3072 octets.
+	slots = 254
+	// full is how many it holds at most, since a search ends at an empty slot.
+	full = slots * 7 / 8
+	// sparse is how many names two pages have that become one.
+	sparse = slots / 4
+)
+
+// page is an open-addressed hash table of the names whose tags begin alike.
+type page struct {
+	tx    uint32 // the transaction that made it, and may change it
+	depth uint8  // how many bits the tags have in common
+	used  uint8
+	tags  [slots]uint32 // 0 for an empty slot
+	nodes [slots]*node
 }
 
 // node is a name of the zone: one that has records, or one that stands above
 // such names.
 type node struct {
-	owner string // relative to the origin, "" for the apex
+	head  string // of its Owner
 	rrs   []rr   // in the order of compareRR
 	below uint32 // twice the names that exist directly below, plus 1 if the name above counts this one
 	tx    uint32 // the transaction that made it, and may change it; read by the writer alone
@@ -38,36 +43,58 @@ func (n *node) children() uint32 { return n.below >> 1 }
 
 func (n *node) counted() bool { return n.below&1 != 0 }
 
-func split(h uint64) (pageIndex, bucketIndex, tag uint32) {
-	return uint32(h >> (64 - pageBits)), uint32(h>>32) & (1<<bucketBits - 1), uint32(h)
-}
-
-// find returns the node of owner, or nil.
-func (t *table) find(seed maphash.Seed, owner string) *node {
-	p, b, tag := split(maphash.String(seed, owner))
-	if t[p] == nil {
+// find returns the node of head, whose tag is given; or nil.
+func (t *table) find(tag uint32, head string) *node {
+	if t.pages == nil {
 		return nil
 	}
-	for _, e := range t[p].buckets[b] {
-		if e.tag == tag && e.node.owner == owner {
-			return e.node
-		}
+	p := t.pages[t.index(tag)]
+	if i, found := p.find(tag, head); found {
+		return p.nodes[i]
 	}
 	return nil
 }
 
+func (t *table) index(tag uint32) int { return int(tag >> (32 - t.depth)) }
+
+// find returns the slot of head, or that where it belongs.
+func (p *page) find(tag uint32, head string) (int, bool) {
+	i := home(tag)
+	for p.tags[i] != 0 {
+		if p.tags[i] == tag && p.nodes[i].head == head {
+			return i, true
+		}
+		i = after(i)
+	}
+	return i, false
+}
+
+// home returns the slot where a search begins.
+func home(tag uint32) int { return int(tag % slots) }
+
+func after(slot int) int {
+	if slot++; slot < slots {
+		return slot
+	}
+	return 0
+}
+
 // all yields every node.
 func (t *table) all(yield func(*node) bool) {
-	for _, p := range t {
-		if p == nil {
-			continue
-		}
-		for _, bucket := range p.buckets {
-			for _, e := range bucket {
-				if !yield(e.node) {
-					return
-				}
+	for p := range t.distinct {
+		for _, n := range p.nodes {
+			if n != nil && !yield(n) {
+				return
 			}
+		}
+	}
+}
+
+// distinct yields every page once.
+func (t *table) distinct(yield func(*page) bool) {
+	for i := 0; i < len(t.pages); i += 1 << (t.depth - t.pages[i].depth) {
+		if !yield(t.pages[i]) {
+			return
 		}
 	}
 }
@@ -75,52 +102,133 @@ func (t *table) all(yield func(*node) bool) {
 // disown takes all nodes and pages from the transactions that made them, for
 // when their numbers start again.
 func (t *table) disown() {
-	for n := range t.all {
-		n.tx = 0
-	}
-	for _, p := range t {
-		if p != nil {
-			p.tx = 0
+	t.tx = 0
+	for p := range t.distinct {
+		p.tx = 0
+		for _, n := range p.nodes {
+			if n != nil {
+				n.tx = 0
+			}
 		}
 	}
 }
 
-// put stores n, in place of the node of the same owner if there is one, in a
-// table that belongs to the transaction tx.
-func (t *table) put(seed maphash.Seed, n *node, tx uint32) {
-	bucket, tag := t.bucket(seed, n.owner, tx)
-	old := *bucket
-	for i, e := range old {
-		if e.node.owner == n.owner {
-			*bucket = append(make([]entry, 0, len(old)), old...)
-			(*bucket)[i].node = n
-			return
-		}
+// put stores n, in place of the node of the same name if there is one.
+func (t *table) put(tag uint32, n *node, tx uint32) {
+	p := t.own(tag, tx)
+	i, found := p.find(tag, n.head)
+	if !found && p.used == full {
+		t.split(tag)
+		t.put(tag, n, tx)
+		return
 	}
-	*bucket = append(append(make([]entry, 0, len(old)+1), old...), entry{tag, n})
-}
-
-// remove drops the node of owner.
-func (t *table) remove(seed maphash.Seed, owner string, tx uint32) {
-	bucket, _ := t.bucket(seed, owner, tx)
-	old := *bucket
-	for i, e := range old {
-		if e.node.owner == owner {
-			rest := make([]entry, 0, len(old)-1)
-			*bucket = append(append(rest, old[:i]...), old[i+1:]...)
-			return
-		}
+	p.tags[i], p.nodes[i] = tag, n
+	if !found {
+		p.used++
 	}
 }
 
-// bucket returns the bucket of owner in a page that belongs to tx.
-func (t *table) bucket(seed maphash.Seed, owner string, tx uint32) (*[]entry, uint32) {
-	p, b, tag := split(maphash.String(seed, owner))
-	switch old := t[p]; {
-	case old == nil:
-		t[p] = &page{tx: tx}
-	case old.tx != tx:
-		t[p] = &page{tx: tx, buckets: old.buckets}
+// own returns the page of a tag, to be changed by the transaction tx.
+func (t *table) own(tag, tx uint32) *page {
+	if t.tx != tx {
+		pages := make([]*page, max(len(t.pages), 1))
+		copy(pages, t.pages)
+		t.pages, t.tx = pages, tx
 	}
-	return &t[p].buckets[b], tag
+	switch p := t.pages[t.index(tag)]; {
+	case p == nil:
+		t.pages[0] = &page{tx: tx}
+	case p.tx != tx:
+		own := *p
+		own.tx = tx
+		t.place(&own, tag)
+	}
+	return t.pages[t.index(tag)]
+}
+
+// place puts p where pages of its depth with the tag are.
+func (t *table) place(p *page, tag uint32) {
+	span := 1 << (t.depth - p.depth)
+	first := t.index(tag) &^ (span - 1)
+	for i := range span {
+		t.pages[first+i] = p
+	}
+}
+
+// split makes two of the transaction's own page of a tag.
+func (t *table) split(tag uint32) {
+	old := t.pages[t.index(tag)]
+	if old.depth == t.depth {
+		pages := make([]*page, 0, 2*len(t.pages))
+		for _, p := range t.pages {
+			pages = append(pages, p, p)
+		}
+		t.pages = pages
+		t.depth++
+	}
+	bit := uint32(1) << (31 - old.depth)
+	low, high := &page{tx: t.tx, depth: old.depth + 1}, &page{tx: t.tx, depth: old.depth + 1}
+	for i, tag := range old.tags {
+		switch {
+		case tag == 0:
+		case tag&bit == 0:
+			low.add(tag, old.nodes[i])
+		default:
+			high.add(tag, old.nodes[i])
+		}
+	}
+	t.place(low, tag&^bit)
+	t.place(high, tag|bit)
+}
+
+// add stores a node that the page does not have.
+func (p *page) add(tag uint32, n *node) {
+	i := home(tag)
+	for p.tags[i] != 0 {
+		i = after(i)
+	}
+	p.tags[i], p.nodes[i] = tag, n
+	p.used++
+}
+
+// remove drops the node of head.
+func (t *table) remove(tag uint32, head string, tx uint32) {
+	p := t.own(tag, tx)
+	empty, found := p.find(tag, head)
+	if !found {
+		return
+	}
+	p.used--
+	// A search must not end here for a name that is further on.
+	for i := after(empty); p.tags[i] != 0; i = after(i) {
+		if distance(home(p.tags[i]), i) >= distance(empty, i) {
+			p.tags[empty], p.nodes[empty] = p.tags[i], p.nodes[i]
+			empty = i
+		}
+	}
+	p.tags[empty], p.nodes[empty] = 0, nil
+	t.merge(p, tag)
+}
+
+// distance is how many slots to lies after from.
+func distance(from, to int) int { return (to - from + slots) % slots }
+
+// merge makes one of p, which the transaction may change, and the page that it was
+// once split from, if they have few names.
+func (t *table) merge(p *page, tag uint32) {
+	if p.depth == 0 {
+		return
+	}
+	bit := uint32(1) << (32 - p.depth)
+	other := t.pages[t.index(tag^bit)]
+	if other.depth != p.depth || int(p.used)+int(other.used) > sparse {
+		return
+	}
+	for i, tag := range other.tags {
+		if tag != 0 {
+			p.add(tag, other.nodes[i])
+		}
+	}
+	p.depth--
+	t.place(p, tag)
 }

@@ -1,7 +1,7 @@
 package zone
 
 import (
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -13,76 +13,100 @@ type Tx struct {
 	id      uint32
 	touched []touch
 	loose   map[*node]bool // names whose records are yet to be merged; true if they are out of order
+	text    *string        // of the last record that was added
 }
 
 // touch is a name that a transaction changed, and what it was before; nil for
 // a new one.
-type touch struct{ before, now *node }
+type touch struct {
+	before, now *node
+	tail        Tail
+}
+
+func (t touch) owner() Owner { return Owner{t.now.head, t.tail} }
 
 // Begin starts a change of the zone.
 func (z *Zone) Begin() *Tx {
 	next := *z.last
-	table := *z.last.table
-	next.table = &table
+	next.tables = slices.Clone(z.last.tables)
 	z.txs++
 	if z.txs == 0 {
-		table.disown()
+		for i := range next.tables {
+			next.tables[i].disown()
+		}
 		z.txs = 1
 	}
 	return &Tx{zone: z, next: &next, id: z.txs, loose: make(map[*node]bool)}
 }
 
-// Add adds r to owner, a name relative to the origin. It reports whether the
-// name fits into this zone; nothing is added if not.
-func (tx *Tx) Add(owner string, r Record) bool {
-	if !tx.zone.fits(owner, r) {
+// Add adds r to owner. It reports whether the name fits into this zone; nothing is
+// added if not.
+func (tx *Tx) Add(owner Owner, r Record) bool {
+	if !tx.fits(owner, r) {
 		return false
 	}
-	n := tx.own(owner)
+	n := tx.own(tx.zone.cut(owner))
 	if len(n.rrs) < largeSet {
-		n.add(r.rr())
+		n.add(tx.rr(r))
 		return true
 	}
-	n.rrs = append(n.rrs, r.rr())
+	n.rrs = append(n.rrs, tx.rr(r))
 	tx.loose[n] = true
 	return true
 }
 
 // Remove takes back one Add of the same record. It reports what Add did.
-func (tx *Tx) Remove(owner string, r Record) bool {
-	if !tx.zone.fits(owner, r) {
+func (tx *Tx) Remove(owner Owner, r Record) bool {
+	if !tx.fits(owner, r) {
 		return false
 	}
-	n := tx.own(owner)
+	n := tx.own(tx.zone.cut(owner))
 	if tx.loose[n] {
 		n.merge()
 		delete(tx.loose, n)
 	}
-	if n.drop(r.rr()) {
+	if n.drop(tx.rr(r)) {
 		tx.loose[n] = false
 	}
 	return true
 }
 
-func (z *Zone) fits(owner string, r Record) bool {
-	return z.Fits(owner) && z.Fits(r.Target())
+func (tx *Tx) fits(owner Owner, r Record) bool {
+	return tx.zone.fits(owner) && tx.zone.fits(r.Target())
 }
 
-// own returns the node of owner, to be changed by this transaction.
-func (tx *Tx) own(owner string) *node {
-	t, seed := tx.next.table, tx.zone.seed
-	before := t.find(seed, owner)
+// rr returns r as it is kept, added once. Records that are added one after the
+// other share their text if it is the same, as those of a task's services do.
+func (tx *Tx) rr(r Record) rr {
+	if r.kind&^standbyBit == kindSRV {
+		target := tx.zone.cut(r.Target())
+		r.text, r.value = target.Head, r.value&^0xff|uint32(target.Tail)
+	}
+	kept := rr{value: r.value, added: addedOne | uint32(r.kind)}
+	if r.kind&^standbyBit != kindA {
+		if tx.text == nil || *tx.text != r.text {
+			tx.text = &r.text
+		}
+		kept.text = tx.text
+	}
+	return kept
+}
+
+// own returns the node of owner, which is as cut returns it, to be changed by this
+// transaction.
+func (tx *Tx) own(owner Owner) *node {
+	before := tx.next.find(owner)
 	if before != nil && before.tx == tx.id {
 		return before
 	}
-	n := &node{owner: owner, tx: tx.id}
+	n := &node{head: owner.Head, tx: tx.id}
 	if before != nil {
-		n.owner = before.owner
+		n.head = before.head
 		n.below = before.below
 		n.rrs = append(make([]rr, 0, len(before.rrs)+1), before.rrs...)
 	}
-	t.put(seed, n, tx.id)
-	tx.touched = append(tx.touched, touch{before, n})
+	tx.next.tables[owner.Tail].put(tx.zone.tag(n.head), n, tx.id)
+	tx.touched = append(tx.touched, touch{before, n, owner.Tail})
 	return n
 }
 
@@ -131,21 +155,22 @@ func (tx *Tx) settle() bool {
 		changed = changed || !sameRecords(before, now)
 	}
 	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
-		tx.settleAbove(tx.touched[i].now)
+		tx.settleAbove(tx.touched[i])
 	}
 	for _, t := range tx.touched {
 		if len(t.now.rrs) == 0 && t.now.children() == 0 {
-			tx.next.table.remove(tx.zone.seed, t.now.owner, tx.id)
+			tx.next.tables[t.tail].remove(tx.zone.tag(t.now.head), t.now.head, tx.id)
 		}
 	}
 	return changed
 }
 
-// settleAbove carries the appearance or disappearance of n up.
-func (tx *Tx) settleAbove(n *node) {
-	for n.owner != "" && n.exists() != n.counted() {
-		_, above, _ := strings.Cut(n.owner, ".")
-		parent := tx.own(above)
+// settleAbove carries the appearance or disappearance of a name up.
+func (tx *Tx) settleAbove(t touch) {
+	owner, n := t.owner(), t.now
+	for owner != (Owner{}) && n.exists() != n.counted() {
+		owner = tx.zone.above(owner)
+		parent := tx.own(owner)
 		if n.counted() {
 			parent.below -= 2
 		} else {
@@ -158,13 +183,5 @@ func (tx *Tx) settleAbove(n *node) {
 
 // sameRecords compares what is published, not how many added it.
 func sameRecords(a, b []rr) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i].data != b[i].data || a[i].port != b[i].port || (a[i].typ^b[i].typ)&^standbyBit != 0 {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(a, b rr) bool { return compareServed(a, b) == 0 })
 }

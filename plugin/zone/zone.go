@@ -6,6 +6,7 @@ package zone
 import (
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,7 @@ type Config struct {
 	NS     string       // the name server, fully qualified
 	Addrs  []netip.Addr // its addresses, published if NS is in this zone
 	Nested []string     // origins of other zones that are inside of this one
+	Tails  []string     // labels that many names end with, see Owner
 	Deltas bool         // changes are kept, for Since
 }
 
@@ -48,18 +50,17 @@ type Zone struct {
 // New returns a zone in which nothing is published yet: Current returns nil.
 func New(c Config) *Zone {
 	z := &Zone{Config: c, seed: maphash.MakeSeed()}
-	z.last = &Generation{zone: z, table: new(table)}
+	z.last = &Generation{zone: z, tables: make([]table, len(c.Tails)+1)}
 	tx := z.Begin()
 	if owner, ok := z.Relative(c.NS); ok {
 		for _, a := range c.Addrs {
-			tx.Add(owner, Address(a))
+			tx.Add(Name(owner), Address(a))
 		}
 	}
 	for _, origin := range c.Nested {
 		if owner, ok := z.Relative(origin); ok {
 			// The names between the two exist, as if the other zone were records.
-			_, above, _ := strings.Cut(owner, ".")
-			tx.own(above).below += 2
+			tx.own(z.above(z.cut(Name(owner)))).below += 2
 		}
 	}
 	tx.settle()
@@ -122,22 +123,10 @@ func endsInEscape(s string) bool {
 	return slashes%2 == 1
 }
 
-// Fits reports whether the name of owner in this zone has at most 255 octets.
-func (z *Zone) Fits(owner string) bool {
-	n := len(owner) + 1 + len(z.Origin)
-	if z.Origin == "." {
-		n--
-	}
-	return FitsName(n)
-}
-
 // FitsName reports whether a fully qualified name of n characters, without
 // escapes, has at most 255 octets: its dots stand for the octets of length but
 // the first.
 func FitsName(n int) bool { return n+1 <= maxName }
-
-// absolute returns the full name of owner.
-func (z *Zone) absolute(owner string) string { return Join(owner, z.Origin) }
 
 // Join returns the full name of owner below origin, which is fully qualified.
 func Join(owner, origin string) string {
@@ -153,7 +142,7 @@ func Join(owner, origin string) string {
 // Generation is a zone as it was published once. It never changes.
 type Generation struct {
 	zone     *Zone
-	table    *table
+	tables   []table // the names of each Tail
 	serial   uint32
 	complete bool
 	stale    bool
@@ -163,15 +152,26 @@ type Generation struct {
 
 // same reports whether g and o, of another zone, answer the same.
 func (g *Generation) same(o *Generation) bool {
-	if g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
+	if !slices.Equal(g.zone.Tails, o.zone.Tails) || g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
 		return false
 	}
-	for n := range g.table.all {
-		if !sameRecords(n.served(), o.table.find(o.zone.seed, n.owner).served()) {
+	for owner, n := range g.nodes {
+		if !sameRecords(n.served(), o.find(owner).served()) {
 			return false
 		}
 	}
 	return true
+}
+
+// nodes yields every node and its owner.
+func (g *Generation) nodes(yield func(Owner, *node) bool) {
+	for i := range g.tables {
+		for n := range g.tables[i].all {
+			if !yield(Owner{n.head, Tail(i)}, n) {
+				return
+			}
+		}
+	}
 }
 
 // Serial returns the serial of the SOA.
@@ -193,7 +193,7 @@ func (g *Generation) SOA() dns.RR {
 	return &dns.SOA{
 		Hdr:    z.header(z.Origin, dns.TypeSOA),
 		Ns:     z.NS,
-		Mbox:   z.absolute("hostmaster"),
+		Mbox:   Join("hostmaster", z.Origin),
 		Serial: g.serial, Refresh: refresh, Retry: retry, Expire: expire, Minttl: z.TTL,
 	}
 }

@@ -23,7 +23,7 @@ var (
 )
 
 func newZone(origin string) *Zone {
-	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}})
+	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}, Tails: []string{"marathon", "f"}})
 }
 
 // text is the zone as sorted lines, without its SOA.
@@ -41,11 +41,11 @@ func text(g *Generation) []string {
 func TestLookup(t *testing.T) {
 	z := newZone("mesos.")
 	tx := z.Begin()
-	tx.Add("nginx.marathon", Address(addr("192.0.2.1")))
-	tx.Add("nginx.marathon", Address(addr("192.0.2.2")))
-	tx.Add("nginx.marathon", Address(addr("2001:db8::1")))
-	tx.Add("_nginx._tcp.marathon", Service("nginx.marathon", 80))
-	tx.Add("_nginx._tcp.marathon", Service("nginx.marathon", 81))
+	tx.Add(Name("nginx.marathon"), Address(addr("192.0.2.1")))
+	tx.Add(Name("nginx.marathon"), Address(addr("192.0.2.2")))
+	tx.Add(Name("nginx.marathon"), Address(addr("2001:db8::1")))
+	tx.Add(Name("_nginx._tcp.marathon"), Service(Name("nginx.marathon"), 80))
+	tx.Add(Name("_nginx._tcp.marathon"), Service(Name("nginx.marathon"), 81))
 	tx.Publish(now, Status{Complete: true})
 
 	for _, tc := range []struct {
@@ -91,8 +91,8 @@ func TestServicesRotate(t *testing.T) {
 	tx := z.Begin()
 	for i := range 3 {
 		owner := fmt.Sprintf("t%d.f", i)
-		tx.Add(owner, Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
-		tx.Add("_t._tcp.f", Service(owner, 80))
+		tx.Add(Name(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		tx.Add(Name("_t._tcp.f"), Service(Name(owner), 80))
 	}
 	tx.Publish(now, Status{Complete: true})
 	firsts := make(map[string]bool)
@@ -142,9 +142,9 @@ func TestShared(t *testing.T) {
 			for _, o := range tc.ops {
 				tx := z.Begin()
 				if o.add {
-					tx.Add(o.owner, o.r)
+					tx.Add(Name(o.owner), o.r)
 				} else {
-					tx.Remove(o.owner, o.r)
+					tx.Remove(Name(o.owner), o.r)
 				}
 				tx.Publish(now, Status{Complete: true})
 			}
@@ -191,13 +191,13 @@ func TestSerialMovesWithAnswers(t *testing.T) {
 	}{
 		{"first, empty", func(*Tx) {}, true},
 		{"nothing", func(*Tx) {}, false},
-		{"a record", func(tx *Tx) { tx.Add("x", a) }, true},
-		{"the same record again", func(tx *Tx) { tx.Add("x", a) }, false},
-		{"one of two removed", func(tx *Tx) { tx.Remove("x", a) }, false},
-		{"replaced by its equal", func(tx *Tx) { tx.Remove("x", a); tx.Add("x", a) }, false},
-		{"replaced by a standby", func(tx *Tx) { tx.Remove("x", a); tx.Add("x", a.Standby()) }, false},
-		{"removed", func(tx *Tx) { tx.Remove("x", a.Standby()) }, true},
-		{"added and removed", func(tx *Tx) { tx.Add("y", a); tx.Remove("y", a) }, false},
+		{"a record", func(tx *Tx) { tx.Add(Name("x"), a) }, true},
+		{"the same record again", func(tx *Tx) { tx.Add(Name("x"), a) }, false},
+		{"one of two removed", func(tx *Tx) { tx.Remove(Name("x"), a) }, false},
+		{"replaced by its equal", func(tx *Tx) { tx.Remove(Name("x"), a); tx.Add(Name("x"), a) }, false},
+		{"replaced by a standby", func(tx *Tx) { tx.Remove(Name("x"), a); tx.Add(Name("x"), a.Standby()) }, false},
+		{"removed", func(tx *Tx) { tx.Remove(Name("x"), a.Standby()) }, true},
+		{"added and removed", func(tx *Tx) { tx.Add(Name("y"), a); tx.Remove(Name("y"), a) }, false},
 	} {
 		var before uint32
 		if g := z.Current(); g != nil {
@@ -216,10 +216,10 @@ func TestNamesThatDoNotFit(t *testing.T) {
 	z := newZone("mesos.")
 	long := strings.Repeat("a.", 121) + "bbbbb" // with .mesos. 254 characters: 255 octets
 	tx := z.Begin()
-	if !tx.Add(long, Address(addr("192.0.2.1"))) || tx.Add(long+"b", Address(addr("192.0.2.1"))) {
+	if !tx.Add(Name(long), Address(addr("192.0.2.1"))) || tx.Add(Name(long+"b"), Address(addr("192.0.2.1"))) {
 		t.Error("the limit is not 255 octets")
 	}
-	if tx.Add("x", Service(long+"b", 80)) {
+	if tx.Add(Name("x"), Service(Name(long+"b"), 80)) {
 		t.Error("a target that is too long was taken")
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -237,10 +237,10 @@ func TestRoot(t *testing.T) {
 	z := newZone(".")
 	long := strings.Repeat("a.", 124) + "bbbbb" // and a dot: 254 characters
 	tx := z.Begin()
-	if !tx.Add(long, Address(addr("192.0.2.1"))) || tx.Add(long+"b", Address(addr("192.0.2.1"))) {
+	if !tx.Add(Name(long), Address(addr("192.0.2.1"))) || tx.Add(Name(long+"b"), Address(addr("192.0.2.1"))) {
 		t.Error("the limit is not 255 octets")
 	}
-	tx.Add("x", Service("y", 80))
+	tx.Add(Name("x"), Service(Name("y"), 80))
 	tx.Publish(now, Status{Complete: true})
 	for _, name := range []string{".", "x.", long + "."} {
 		if _, ok := z.Relative(name); !ok {
@@ -278,13 +278,13 @@ func TestRelative(t *testing.T) {
 func TestRecordsOfTheApex(t *testing.T) {
 	z := newZone("5.2.0.192.in-addr.arpa.")
 	tx := z.Begin()
-	tx.Add("", Pointer("a.mesos."))
+	tx.Add(Name(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
 	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "a.mesos." {
 		t.Errorf("answer %s", data(r.Answer))
 	}
 	tx = z.Begin()
-	tx.Remove("", Pointer("a.mesos."))
+	tx.Remove(Name(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
 	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "" || !r.Exists {
 		t.Errorf("answer %s, exists %v", data(r.Answer), r.Exists)
@@ -301,10 +301,10 @@ func TestNested(t *testing.T) {
 		}
 	}
 	tx := z.Begin()
-	tx.Add("a.eu", Address(addr("192.0.2.1")))
+	tx.Add(Name("a.eu"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	tx = z.Begin()
-	tx.Remove("a.eu", Address(addr("192.0.2.1")))
+	tx.Remove(Name("a.eu"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	if !z.Current().Lookup("eu", "", dns.TypeA, 0).Exists {
 		t.Error("eu went with a name below it")
@@ -317,9 +317,9 @@ func TestAdditionalOnce(t *testing.T) {
 	tx := z.Begin()
 	for i := range 40 {
 		owner := fmt.Sprintf("t%d.f", i)
-		tx.Add(owner, Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		tx.Add(Name(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
 		for port := range uint16(3) {
-			tx.Add("_t._tcp.f", Service(owner, 80+port))
+			tx.Add(Name("_t._tcp.f"), Service(Name(owner), 80+port))
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -336,12 +336,12 @@ func TestLargeSets(t *testing.T) {
 	for range 20 {
 		tx := kept.Begin()
 		for range 200 {
-			rec := Service(fmt.Sprintf("t%d", r.IntN(900)), 80)
+			rec := Service(Name(fmt.Sprintf("t%d", r.IntN(900))), 80)
 			if added[rec] > 0 && r.IntN(3) == 0 {
-				tx.Remove("x", rec)
+				tx.Remove(Name("x"), rec)
 				added[rec]--
 			} else {
-				tx.Add("x", rec)
+				tx.Add(Name("x"), rec)
 				added[rec]++
 			}
 		}
@@ -350,7 +350,7 @@ func TestLargeSets(t *testing.T) {
 	tx := scratch.Begin()
 	for rec, n := range added {
 		for range n {
-			tx.Add("x", rec)
+			tx.Add(Name("x"), rec)
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -386,13 +386,13 @@ func TestGenerations(t *testing.T) {
 func TestTransactionNumbersStartAgain(t *testing.T) {
 	z := newZone("mesos.")
 	tx := z.Begin()
-	tx.Add("x", Address(addr("192.0.2.1")))
+	tx.Add(Name("x"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	old := z.Current()
 	z.txs = 1<<32 - 2
 	for i := range 4 {
 		tx := z.Begin()
-		tx.Add("x", Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
+		tx.Add(Name("x"), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
 		tx.Publish(now, Status{Complete: true})
 	}
 	if got := data(old.Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1" {
@@ -430,7 +430,7 @@ func (w *world) record() Record {
 	case 0:
 		r = Address(netip.AddrFrom16([16]byte{0xfd, 15: byte(w.r.IntN(4))}))
 	case 1:
-		r = Service(w.owner(), uint16(1+w.r.IntN(3)))
+		r = Service(Name(w.owner()), uint16(1+w.r.IntN(3)))
 	}
 	if w.r.IntN(4) == 0 {
 		r = r.Standby()
@@ -445,14 +445,14 @@ func (w *world) step(tx *Tx) {
 			return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
 		})
 		p := places[w.r.IntN(len(places))]
-		tx.Remove(p.owner, p.r)
+		tx.Remove(Name(p.owner), p.r)
 		if w.added[p]--; w.added[p] == 0 {
 			delete(w.added, p)
 		}
 		return
 	}
 	p := place{w.owner(), w.record()}
-	tx.Add(p.owner, p.r)
+	tx.Add(Name(p.owner), p.r)
 	w.added[p]++
 }
 
@@ -474,7 +474,7 @@ func TestOracle(t *testing.T) {
 		tx = scratch.Begin()
 		for p, n := range w.added {
 			for range n {
-				tx.Add(p.owner, p.r)
+				tx.Add(Name(p.owner), p.r)
 			}
 		}
 		tx.Publish(now, Status{Complete: true})
