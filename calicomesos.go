@@ -6,6 +6,7 @@ package calicomesos
 import (
 	"context"
 	"math/rand/v2"
+	"strings"
 
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
@@ -54,8 +55,9 @@ func (c *CalicoMesos) CacheBypassZones() []string { return c.bypass }
 // ServeDNS answers for names in the plugin's zones, and passes on all others.
 func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	state := request.Request{W: w, Req: r}
-	qname := state.Name()
-	z, owner := c.match(qname)
+	qname := state.QName()
+	name := strings.ToLower(qname)
+	z, owner := c.match(name)
 	if z == nil || r.Opcode != dns.OpcodeQuery {
 		return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
 	}
@@ -67,22 +69,23 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 	if gen == nil {
 		return c.notReady(w, r)
 	}
-	res := gen.Lookup(owner, state.QName(), qtype, rand.Uint32())
+	res := gen.Lookup(owner, qname, qtype, rand.Uint32())
 	if len(res.Answer) == 0 {
 		if !gen.Complete() {
 			return c.notReady(w, r)
 		}
-		if !res.Exists && c.Fall.Through(qname) {
+		if !res.Exists && c.Fall.Through(name) {
 			return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
 		}
 	}
 	return c.answer(&state, gen, &res)
 }
 
-// match returns the zone of qname and its owner name in it; nil outside of all.
-func (c *CalicoMesos) match(qname string) (*zone.Zone, string) {
+// match returns the zone of a name in lower case and its owner name in it; nil
+// outside of all.
+func (c *CalicoMesos) match(name string) (*zone.Zone, string) {
 	for _, z := range c.zones {
-		if owner, ok := z.Relative(qname); ok {
+		if owner, ok := z.Relative(name); ok {
 			return z, owner
 		}
 	}
@@ -140,7 +143,9 @@ func trim(m *dns.Msg, state *request.Request) {
 	if o := state.Req.IsEdns0(); o != nil && m.IsEdns0() == nil {
 		size -= dns.Len(o)
 	}
-	if uncompressed := m.Len(); uncompressed <= size {
+	// Compressed, each record in ANSWER has two octets for its owner, which is QNAME.
+	most := m.Len() - len(m.Answer)*(len(m.Question[0].Name)+1-2)
+	if most <= size {
 		return
 	}
 	m.Compress = true

@@ -2,6 +2,7 @@ package calicomesos
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -372,6 +373,10 @@ func (p *packer) WriteMsg(m *dns.Msg) error {
 type nobody struct{ test.ResponseWriter }
 
 func (*nobody) WriteMsg(*dns.Msg) error { return nil }
+
+func (*nobody) RemoteAddr() net.Addr { return nobodyAddr }
+
+var nobodyAddr net.Addr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 
 // BenchmarkServeDNS answers without packing.
 func BenchmarkServeDNS(b *testing.B) {

@@ -182,7 +182,7 @@ var zbase32 = base32.NewEncoding("ybndrfg8ejkmcpqxot1uwisza345h769").WithPadding
 // canonicalSuffix returns `-HASH-AGENT`, what tells the instances of an app apart.
 func canonicalSuffix(taskID, agentID string) string {
 	sum := sha1.Sum([]byte(taskID)) //nolint:gosec // see the import
-	var hash [32]byte // zbase32.EncodedLen(sha1.Size)
+	var hash [32]byte               // zbase32.EncodedLen(sha1.Size)
 	zbase32.Encode(hash[:], sum[:])
 	suffix := "-" + string(hash[:hashLength])
 	if agent := label(agentID[strings.LastIndexByte(agentID, '-')+1:], 20); agent != "" {
