@@ -73,7 +73,7 @@ func (rc *randomCluster) status() mesos.Status {
 func (rc *randomCluster) task() *mesos.Task {
 	t := &mesos.Task{
 		ID: rc.id("t", 40), FrameworkID: rc.id("f", 4), AgentID: rc.id("S", 4),
-		Name: oddNames[rc.r.IntN(len(oddNames))], State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
+		App: &mesos.App{Name: oddNames[rc.r.IntN(len(oddNames))]}, State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
 	}
 	if rc.r.IntN(2) == 0 {
 		t.Discovery = &mesos.Discovery{Name: oddNames[rc.r.IntN(len(oddNames))]}
@@ -849,7 +849,7 @@ func TestJoin(t *testing.T) {
 	w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
 	defer forgetCluster("test")
 	twin := func(id string) *mesos.Task {
-		return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", Name: "web", State: mesos.TaskRunning}
+		return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "web"}, State: mesos.TaskRunning}
 	}
 	w.handle(message{time.Now(), follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{
 		Tasks: []*mesos.Task{twin("1"), twin("2")}, Frameworks: []*mesos.Framework{{ID: "f", Name: "marathon"}},

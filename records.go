@@ -548,10 +548,15 @@ func (r *rules) from(s source, in cluster.Instance, a *taskAddrs, out *recordSet
 		return a.agent
 	case auto:
 		return a.auto
-	case dockerLabel:
-		return r.admit(nil, in.Task.Status.DockerAddrs, true, out)
+	}
+	labels := in.Task.Status.Labels
+	switch {
+	case labels == nil:
+		return nil
+	case s == dockerLabel:
+		return r.admit(nil, labels.Docker, true, out)
 	default:
-		return r.admit(nil, in.Task.Status.MesosAddrs, true, out)
+		return r.admit(nil, labels.Mesos, true, out)
 	}
 }
 

@@ -110,7 +110,7 @@ func newFixture() *fixture {
 	return &fixture{
 		rules: rules{sources: []source{netinfo, host}},
 		task: mesos.Task{
-			ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", Name: "app", State: mesos.TaskRunning,
+			ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", App: &mesos.App{Name: "app"}, State: mesos.TaskRunning,
 			Status: mesos.Status{Networks: []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}},
 		},
 		framework: mesos.Framework{ID: "x-0000", Name: "marathon"},
@@ -384,7 +384,7 @@ func TestTaskRules(t *testing.T) {
 		"source docker": {
 			change: func(f *fixture) {
 				f.rules.sources = []source{mesosLabel, dockerLabel}
-				f.task.Status.DockerAddrs = []netip.Addr{v6}
+				f.task.Status.Labels = &mesos.StatusLabels{Docker: []netip.Addr{v6}}
 			},
 			mesos: append(minus([]string{"A app.marathon 192.0.2.1", "A HASH.marathon 192.0.2.1"}), "AAAA app.marathon fd00::1", "AAAA HASH.marathon fd00::1"),
 		},

@@ -13,7 +13,7 @@ import (
 )
 
 func task(id string, state mesos.TaskState) *mesos.Task {
-	return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", Name: id, State: state}
+	return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: id}, State: state}
 }
 
 func withAddr(t *mesos.Task, addr string) *mesos.Task {

@@ -2,12 +2,15 @@ package mesos
 
 import (
 	"errors"
+	"hash/maphash"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"weak"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -33,9 +36,35 @@ var errNoState = errors.New("SUBSCRIBED has no state")
 // those of Mesos's v1 master.proto and mesos.proto.
 type decoder struct {
 	interned map[string]string
+	apps     map[uint64]weak.Pointer[App] // by a hash of what they are decoded from
+	sweepAt  int                          // how many apps there may be before those are dropped that are gone
+	seed     maphash.Seed
 }
 
-func newDecoder() *decoder { return &decoder{interned: make(map[string]string)} }
+func newDecoder() *decoder {
+	return &decoder{interned: make(map[string]string), apps: make(map[uint64]weak.Pointer[App]), sweepAt: 1 << 10, seed: maphash.MakeSeed()}
+}
+
+// share returns an App that is equal to a and was decoded from the same parts of a
+// Task before, or else a.
+func (d *decoder) share(a *App, parts ...[]byte) *App {
+	var h maphash.Hash
+	h.SetSeed(d.seed)
+	for _, p := range parts {
+		maphash.WriteComparable(&h, len(p))
+		h.Write(p)
+	}
+	sum := h.Sum64()
+	if known := d.apps[sum].Value(); known != nil && known.equal(a) {
+		return known
+	}
+	if len(d.apps) >= d.sweepAt {
+		maps.DeleteFunc(d.apps, func(_ uint64, p weak.Pointer[App]) bool { return p.Value() == nil })
+		d.sweepAt = max(2*len(d.apps), 1<<10)
+	}
+	d.apps[sum] = weak.Make(a)
+	return a
+}
 
 // intern returns b as a string that is shared by all who ask for it: ids of
 // agents and frameworks, names of networks, ports and protocols.
@@ -246,13 +275,14 @@ func (d *decoder) stateAgent(s *State, num protowire.Number, b []byte) bool {
 
 // task decodes a Task; nil where it is malformed or has no ids.
 func (d *decoder) task(b []byte) *Task {
-	t := new(Task)
-	var labels []byte
+	t, app := new(Task), new(App)
+	var name, labels, discovery, container []byte
 	f := scan(b)
 	for f.next() {
 		switch f.num {
 		case 1:
-			t.Name = string(f.b)
+			name = f.b
+			app.Name = string(f.b)
 		case 2:
 			t.ID = string(message(f.b, 1))
 		case 3:
@@ -270,16 +300,22 @@ func (d *decoder) task(b []byte) *Task {
 		case 11:
 			labels = f.b
 		case 12:
-			t.Discovery = new(Discovery)
-			f.nested(d.discovery(f.b, t.Discovery))
+			discovery = f.b
+			app.Discovery = new(Discovery)
+			f.nested(d.discovery(f.b, app.Discovery))
 		case 13:
-			f.nested(d.container(f.b, &t.Container))
+			container = f.b
+			f.nested(d.container(f.b, &app.Container))
 		}
 	}
-	f.nested(eachLabel(labels, func(key, value []byte) { d.vipPort(t, key, value) }))
+	f.nested(eachLabel(labels, func(key, value []byte) { d.vipPort(app, key, value) }))
 	if f.err != nil || t.ID == "" || t.FrameworkID == "" {
 		return nil
 	}
+	if app.Discovery != nil && app.Discovery.Name == app.Name {
+		app.Discovery.Name = app.Name // one string for both
+	}
+	t.App = d.share(app, name, labels, discovery, container)
 	return t
 }
 
@@ -337,9 +373,9 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 			f.nested(eachLabel(f.b, func(key, value []byte) {
 				switch string(key) {
 				case dockerAddress:
-					s.DockerAddrs = append(s.DockerAddrs, ParseAddr(string(value)))
+					s.labels().Docker = append(s.labels().Docker, ParseAddr(string(value)))
 				case mesosAddress:
-					s.MesosAddrs = append(s.MesosAddrs, ParseAddr(string(value)))
+					s.labels().Mesos = append(s.labels().Mesos, ParseAddr(string(value)))
 				}
 			}))
 		case 13:
@@ -348,6 +384,14 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 	}
 	s.networksTime, s.healthTime, s.labelsTime = at, at, at
 	return f.err
+}
+
+// labels returns the labels of a status that is being decoded.
+func (s *Status) labels() *StatusLabels {
+	if s.Labels == nil {
+		s.Labels = new(StatusLabels)
+	}
+	return s.Labels
 }
 
 // containerStatus takes the network_infos of a ContainerStatus, if any of them
@@ -517,14 +561,14 @@ func (d *decoder) ports(b []byte, to *[]PortRange) error {
 }
 
 // vipPort notes a label VIP_PORTn.
-func (d *decoder) vipPort(t *Task, key, value []byte) {
+func (d *decoder) vipPort(a *App, key, value []byte) {
 	if len(key) <= len(vipPrefix) || !strings.EqualFold(string(key[:len(vipPrefix)]), vipPrefix) {
 		return
 	}
 	n, err := strconv.ParseUint(string(key[len(vipPrefix):]), 10, 16)
 	protocol, _, ok := strings.Cut(string(value), "://")
 	if err == nil && ok {
-		t.VIPPorts = append(t.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
+		a.VIPPorts = append(a.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
 	}
 }
 

@@ -136,13 +136,13 @@ func (e *encoder) status(s *Status) {
 	if s.Health != HealthUnknown {
 		e.statusAt(s.healthTime, func() { e.varint(8, protowire.EncodeBool(s.Health == Healthy)) })
 	}
-	if s.DockerAddrs != nil || s.MesosAddrs != nil {
+	if s.Labels != nil {
 		e.statusAt(s.labelsTime, func() {
 			e.nested(12, func() {
-				for _, a := range s.DockerAddrs {
+				for _, a := range s.Labels.Docker {
 					e.label(dockerAddress, addrText(a))
 				}
-				for _, a := range s.MesosAddrs {
+				for _, a := range s.Labels.Mesos {
 					e.label(mesosAddress, addrText(a))
 				}
 			})

@@ -2,6 +2,7 @@ package mesos
 
 import (
 	"bytes"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -27,9 +28,9 @@ func TestWriteState(t *testing.T) {
 		for i, task := range state.Tasks { // what no recording has
 			switch i % 4 {
 			case 0:
-				task.Status.DockerAddrs, task.Status.labelsTime = append(task.Status.DockerAddrs, ParseAddr("192.0.2.1"), ParseAddr("odd")), 3
+				task.Status.Labels, task.Status.labelsTime = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1"), ParseAddr("odd")}}, 3
 			case 1:
-				task.Status.MesosAddrs = append(task.Status.MesosAddrs, ParseAddr("192.0.2.1"))
+				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1")}, Mesos: []netip.Addr{ParseAddr("192.0.2.1")}}
 				task.VIPPorts = append(task.VIPPorts, VIPPort{3, "tcp"}, VIPPort{0, "udp"})
 			case 2:
 				task.Status.Health, task.Status.healthTime = Unhealthy, 7

@@ -53,13 +53,19 @@ type Task struct {
 	ID          string // unique within its framework only
 	FrameworkID string
 	AgentID     string
-	Name        string
-	State       TaskState
-	Discovery   *Discovery  // nil without a DiscoveryInfo
-	Container   Container   // port mappings of the ContainerInfo
-	Ports       []PortRange // the resource "ports", in the order of the message
-	VIPPorts    []VIPPort   // labels VIP_PORTn
-	Status      Status      // what the task's statuses said so far
+	*App
+	Ports  []PortRange // the resource "ports", in the order of the message
+	Status Status      // what the task's statuses said so far
+	State  TaskState
+}
+
+// App is the part of a Task that the instances of an app have in common, and
+// often share. It is never nil, and immutable.
+type App struct {
+	Name      string
+	Discovery *Discovery // nil without a DiscoveryInfo
+	Container Container  // port mappings of the ContainerInfo
+	VIPPorts  []VIPPort  // labels VIP_PORTn
 }
 
 // Discovery is a v1 DiscoveryInfo.
@@ -115,14 +121,27 @@ const (
 // the newest status (by timestamp) that has it, since a later status may lack
 // what an earlier one told.
 type Status struct {
-	Networks     []Network // container_status.network_infos, where any has an address
+	Networks     []Network     // container_status.network_infos, where any has an address
+	Labels       *StatusLabels // nil where no status had any of them
 	Health       Health
-	DockerAddrs  []netip.Addr // label Docker.NetworkSettings.IPAddress
-	MesosAddrs   []netip.Addr // label MesosContainerizer.NetworkSettings.IPAddress
-	addressed    bool         // an address in Networks can be parsed
+	addressed    bool // an address in Networks can be parsed
 	networksTime float64
 	healthTime   float64
 	labelsTime   float64
+}
+
+// StatusLabels are the addresses in the labels of a TaskStatus. What cannot be
+// parsed is the zero netip.Addr, so that it can be counted.
+type StatusLabels struct {
+	Docker []netip.Addr // Docker.NetworkSettings.IPAddress
+	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress
+}
+
+func (l *StatusLabels) equal(o *StatusLabels) bool {
+	if l == nil || o == nil {
+		return l == o
+	}
+	return slices.Equal(l.Docker, o.Docker) && slices.Equal(l.Mesos, o.Mesos)
 }
 
 // merge takes from s what newer says, unless s has it from a later status.
@@ -134,9 +153,8 @@ func (s *Status) merge(newer *Status) {
 	if newer.Health != HealthUnknown && (s.Health == HealthUnknown || newer.healthTime >= s.healthTime) {
 		s.Health, s.healthTime = newer.Health, newer.healthTime
 	}
-	labels := newer.DockerAddrs != nil || newer.MesosAddrs != nil
-	if labels && newer.labelsTime >= s.labelsTime {
-		s.DockerAddrs, s.MesosAddrs, s.labelsTime = newer.DockerAddrs, newer.MesosAddrs, newer.labelsTime
+	if newer.Labels != nil && newer.labelsTime >= s.labelsTime {
+		s.Labels, s.labelsTime = newer.Labels, newer.labelsTime
 	}
 }
 
@@ -151,9 +169,12 @@ type Network struct {
 // Equal reports whether t and o say the same to DNS; when a status said it does
 // not matter.
 func (t *Task) Equal(o *Task) bool {
-	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.Name == o.Name && t.State == o.State &&
-		t.Discovery.equal(o.Discovery) && t.Container.equal(&o.Container) && slices.Equal(t.Ports, o.Ports) &&
-		slices.Equal(t.VIPPorts, o.VIPPorts) && t.Status.equal(&o.Status)
+	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.State == o.State &&
+		t.App.equal(o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
+}
+
+func (a *App) equal(o *App) bool {
+	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts)
 }
 
 func (d *Discovery) equal(o *Discovery) bool {
@@ -168,8 +189,7 @@ func (c *Container) equal(o *Container) bool {
 }
 
 func (s *Status) equal(o *Status) bool {
-	return s.Health == o.Health && slices.EqualFunc(s.Networks, o.Networks, Network.equal) &&
-		slices.Equal(s.DockerAddrs, o.DockerAddrs) && slices.Equal(s.MesosAddrs, o.MesosAddrs)
+	return s.Health == o.Health && slices.EqualFunc(s.Networks, o.Networks, Network.equal) && s.Labels.equal(o.Labels)
 }
 
 func (n Network) equal(o Network) bool {

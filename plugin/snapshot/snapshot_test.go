@@ -32,7 +32,7 @@ func example() *Snapshot {
 		State: &mesos.State{
 			Agents:     []*mesos.Agent{{ID: "s", Hostname: "agent.example", Port: 5051}},
 			Frameworks: []*mesos.Framework{{ID: "f", Name: "marathon"}},
-			Tasks:      []*mesos.Task{{ID: "t", FrameworkID: "f", AgentID: "s", Name: "nginx", State: mesos.TaskRunning}},
+			Tasks:      []*mesos.Task{{ID: "t", FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "nginx"}, State: mesos.TaskRunning}},
 		},
 	}
 }
