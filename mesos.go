@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -627,7 +628,7 @@ func (p *publisher) apply(set *recordSet, sign int) {
 		r := &set.records[i]
 		if r.scheme == reverse {
 			if z, owner := p.reverseZone(r.owner.Head); z != nil {
-				z.apply(zone.Name(owner), r.Record, sign)
+				z.apply(zone.Name(strings.Clone(owner)), r.Record, sign) // without the zone's name
 			}
 			continue
 		}

@@ -74,6 +74,44 @@ type Counts struct {
 // key identifies a task: its id is unique within its framework only.
 type key struct{ framework, task string }
 
+// tasks are those known: by the ids of their frameworks and their own.
+type tasks map[string]map[string]*taskNode
+
+func (t tasks) get(k key) *taskNode { return t[k.framework][k.task] }
+
+func (t tasks) put(k key, n *taskNode) {
+	if t[k.framework] == nil {
+		t[k.framework] = make(map[string]*taskNode)
+	}
+	t[k.framework][k.task] = n
+}
+
+func (t tasks) remove(k key) {
+	delete(t[k.framework], k.task)
+	if len(t[k.framework]) == 0 {
+		delete(t, k.framework)
+	}
+}
+
+// all yields every task; those yielded may be removed meanwhile.
+func (t tasks) all(yield func(key, *taskNode) bool) {
+	for framework, of := range t {
+		for id, n := range of {
+			if !yield(key{framework, id}, n) {
+				return
+			}
+		}
+	}
+}
+
+func (t tasks) count() int {
+	n := 0
+	for _, of := range t {
+		n += len(of)
+	}
+	return n
+}
+
 // taskNode is a known task and its place in its agent's and framework's lists.
 type taskNode struct {
 	task      *mesos.Task
@@ -103,7 +141,7 @@ type Cluster struct {
 	// does not wait. HostChanged is to be called when they change.
 	Resolve func(host string) []netip.Addr
 
-	tasks      map[key]*taskNode
+	tasks      tasks
 	agents     map[string]*owner[Agent]
 	frameworks map[string]*owner[Framework]
 	awaited    map[string]time.Time // see hold.go
@@ -132,7 +170,7 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 	}
 	return &Cluster{
 		Resolve:    resolve,
-		tasks:      make(map[key]*taskNode),
+		tasks:      make(tasks),
 		agents:     make(map[string]*owner[Agent]),
 		frameworks: make(map[string]*owner[Framework]),
 		awaited:    make(map[string]time.Time),
@@ -144,7 +182,7 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 // Counts returns the sizes of the cluster.
 func (c *Cluster) Counts() Counts {
 	n := c.counts
-	n.Tasks, n.Held = len(c.tasks), c.heldTasks
+	n.Tasks, n.Held = c.tasks.count(), c.heldTasks
 	return n
 }
 
@@ -180,7 +218,7 @@ func (c *Cluster) Apply(ev mesos.Event) {
 }
 
 func (c *Cluster) updateTask(u mesos.TaskUpdated) {
-	n := c.tasks[key{u.FrameworkID, u.TaskID}]
+	n := c.tasks.get(key{u.FrameworkID, u.TaskID})
 	if n == nil {
 		c.doubtTask(u)
 		return
@@ -195,10 +233,10 @@ func (c *Cluster) updateTask(u mesos.TaskUpdated) {
 
 func (c *Cluster) addTask(t *mesos.Task) {
 	k := key{t.FrameworkID, t.ID}
-	n := c.tasks[k]
+	n := c.tasks.get(k)
 	if n == nil {
 		n = &taskNode{}
-		c.tasks[k] = n
+		c.tasks.put(k, n)
 	} else {
 		t = t.Keep(n.task)
 		c.unhold(n)
@@ -228,7 +266,7 @@ func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
 
 // removeTask forgets a task. It stays on the list of what changed.
 func (c *Cluster) removeTask(n *taskNode) {
-	delete(c.tasks, key{n.task.FrameworkID, n.task.ID})
+	c.tasks.remove(key{n.task.FrameworkID, n.task.ID})
 	c.unhold(n)
 	c.touch(n)
 	c.leave(n)
@@ -453,8 +491,8 @@ func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
 // State returns the running tasks with their agents and frameworks, as a master
 // would tell them.
 func (c *Cluster) State() *mesos.State {
-	s := &mesos.State{Tasks: make([]*mesos.Task, 0, len(c.tasks)), Agents: make([]*mesos.Agent, 0, len(c.agents))}
-	for _, n := range c.tasks {
+	s := &mesos.State{Tasks: make([]*mesos.Task, 0, c.tasks.count()), Agents: make([]*mesos.Agent, 0, len(c.agents))}
+	for _, n := range c.tasks.all {
 		if n.instance().Valid() {
 			s.Tasks = append(s.Tasks, n.task)
 		}
@@ -475,7 +513,7 @@ func (c *Cluster) State() *mesos.State {
 // All returns the whole cluster as of the last Take, as if all of it were new.
 func (c *Cluster) All() Changes {
 	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
-	for _, n := range c.tasks {
+	for _, n := range c.tasks.all {
 		if n.taken.Valid() {
 			ch.Instances = append(ch.Instances, Change[Instance]{New: n.taken})
 		}

@@ -158,7 +158,7 @@ func TestNothingIsLeft(t *testing.T) {
 		}
 		n := c.Counts()
 		if len(c.tasks)+len(c.agents)+len(c.frameworks)+len(c.held) != 0 || n != (Counts{}) {
-			t.Errorf("%s: %d tasks, %d agents, %d frameworks, %+v", name, len(c.tasks), len(c.agents), len(c.frameworks), c.Counts())
+			t.Errorf("%s: %d frameworks of tasks, %d agents, %d frameworks, %+v", name, len(c.tasks), len(c.agents), len(c.frameworks), c.Counts())
 		}
 	}
 }

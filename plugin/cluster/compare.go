@@ -159,7 +159,7 @@ func (c *Cluster) compareTasks(s *mesos.State, since *named) int {
 		if since.tasks[k] || since.agents[t.AgentID] || since.frameworks[t.FrameworkID] {
 			continue
 		}
-		switch n := c.tasks[k]; {
+		switch n := c.tasks.get(k); {
 		case n == nil && t.State.Terminal():
 			continue
 		case n == nil, !n.task.Equal(t.Keep(n.task)):
@@ -167,7 +167,7 @@ func (c *Cluster) compareTasks(s *mesos.State, since *named) int {
 		}
 		c.addTask(t)
 	}
-	for k, n := range c.tasks {
+	for k, n := range c.tasks.all {
 		if listed[k] || n.epoch != c.epoch || since.tasks[k] || s.Malformed > 0 {
 			continue
 		}
@@ -211,7 +211,7 @@ func (c *Cluster) suspect(d doubt) {
 func (c *Cluster) resolved(d doubt) bool {
 	switch {
 	case d.task != "":
-		return c.tasks[key{d.framework, d.task}] != nil
+		return c.tasks.get(key{d.framework, d.task}) != nil
 	case d.framework != "":
 		f := c.frameworks[d.framework]
 		return f != nil && f.now != nil

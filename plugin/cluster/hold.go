@@ -53,7 +53,7 @@ func (c *Cluster) replace(s *mesos.State) {
 		c.addTask(t)
 	}
 	c.hold(s, before)
-	for _, n := range c.tasks {
+	for _, n := range c.tasks.all {
 		if n.epoch != c.epoch && !c.isHeld(n.agent.id) {
 			c.removeTask(n)
 		}

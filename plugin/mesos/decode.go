@@ -382,7 +382,10 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 			f.nested(d.containerStatus(f.b, s))
 		}
 	}
-	s.networksTime, s.healthTime, s.labelsTime = at, at, at
+	s.networksTime, s.healthTime = at, at
+	if s.Labels != nil {
+		s.Labels.time = at
+	}
 	return f.err
 }
 

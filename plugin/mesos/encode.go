@@ -137,7 +137,7 @@ func (e *encoder) status(s *Status) {
 		e.statusAt(s.healthTime, func() { e.varint(8, protowire.EncodeBool(s.Health == Healthy)) })
 	}
 	if s.Labels != nil {
-		e.statusAt(s.labelsTime, func() {
+		e.statusAt(s.Labels.time, func() {
 			e.nested(12, func() {
 				for _, a := range s.Labels.Docker {
 					e.label(dockerAddress, addrText(a))

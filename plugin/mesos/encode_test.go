@@ -28,7 +28,7 @@ func TestWriteState(t *testing.T) {
 		for i, task := range state.Tasks { // what no recording has
 			switch i % 4 {
 			case 0:
-				task.Status.Labels, task.Status.labelsTime = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1"), ParseAddr("odd")}}, 3
+				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1"), ParseAddr("odd")}, time: 3}
 			case 1:
 				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1")}, Mesos: []netip.Addr{ParseAddr("192.0.2.1")}}
 				task.VIPPorts = append(task.VIPPorts, VIPPort{3, "tcp"}, VIPPort{0, "udp"})

@@ -127,7 +127,6 @@ type Status struct {
 	addressed    bool // an address in Networks can be parsed
 	networksTime float64
 	healthTime   float64
-	labelsTime   float64
 }
 
 // StatusLabels are the addresses in the labels of a TaskStatus. What cannot be
@@ -135,6 +134,7 @@ type Status struct {
 type StatusLabels struct {
 	Docker []netip.Addr // Docker.NetworkSettings.IPAddress
 	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress
+	time   float64
 }
 
 func (l *StatusLabels) equal(o *StatusLabels) bool {
@@ -153,8 +153,8 @@ func (s *Status) merge(newer *Status) {
 	if newer.Health != HealthUnknown && (s.Health == HealthUnknown || newer.healthTime >= s.healthTime) {
 		s.Health, s.healthTime = newer.Health, newer.healthTime
 	}
-	if newer.Labels != nil && newer.labelsTime >= s.labelsTime {
-		s.Labels, s.labelsTime = newer.Labels, newer.labelsTime
+	if newer.Labels != nil && (s.Labels == nil || newer.Labels.time >= s.Labels.time) {
+		s.Labels = newer.Labels
 	}
 }
 

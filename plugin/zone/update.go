@@ -83,12 +83,13 @@ func (tx *Tx) rr(r Record) rr {
 		r.text, r.value = target.Head, r.value&^0xff|uint32(target.Tail)
 	}
 	kept := rr{value: r.value, added: addedOne | uint32(r.kind)}
-	if r.kind&^standbyBit != kindA {
-		if tx.text == nil || *tx.text != r.text {
-			tx.text = &r.text
-		}
-		kept.text = tx.text
+	if r.kind&^standbyBit == kindA {
+		return kept
 	}
+	if text := r.text; tx.text == nil || *tx.text != text {
+		tx.text = &text
+	}
+	kept.text = tx.text
 	return kept
 }
 
