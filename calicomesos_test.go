@@ -307,17 +307,17 @@ func direct(tb testing.TB, tasks int) *CalicoMesos {
 	zones := o.newZones(nil, false)
 	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 	c := cluster.New(nil)
-	c.Apply(mesos.Subscribed{State: bigState(tb, tasks)})
+	c.Apply(mesos.Subscribed{State: bigState(tb, tasks, 3)})
 	ch := c.Take()
 	p.publish(&ch, zone.Status{Complete: true})
 	return &CalicoMesos{zones: slices.Concat(zones[:]...)}
 }
 
 // bigState is the state of a large cluster, through the client's decoder.
-func bigState(tb testing.TB, tasks int) *mesos.State {
+func bigState(tb testing.TB, tasks, instances int) *mesos.State {
 	tb.Helper()
 	m := mesostest.NewMaster(0)
-	mesostest.NewLarge(m, tasks, max(tasks/20, 1))
+	mesostest.NewLarge(m, tasks, max(tasks/20, 1), instances)
 	srv := mesostest.Start(m)
 	defer srv.Close()
 	client := mesos.NewClient(mesos.Config{})

@@ -271,7 +271,7 @@ func TestGather(t *testing.T) {
 func BenchmarkPublish(b *testing.B) {
 	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
 	c := cluster.New(nil)
-	state := bigState(b, 100_000)
+	state := bigState(b, 100_000, 3)
 	c.Apply(mesos.Subscribed{State: state})
 	ch := c.Take()
 	p.publish(&ch, zone.Status{Complete: true})
@@ -289,7 +289,7 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkLoad takes in and publishes the state of a cluster of 10,000 tasks.
 func BenchmarkLoad(b *testing.B) {
-	state := bigState(b, 10_000)
+	state := bigState(b, 10_000, 3)
 	b.ReportAllocs()
 	for b.Loop() {
 		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
@@ -303,29 +303,37 @@ func BenchmarkLoad(b *testing.B) {
 // BenchmarkHeap reports what a task of a cluster of 100,000 keeps of the heap:
 // its model and its records in both schemes and a reverse zone.
 func BenchmarkHeap(b *testing.B) {
-	var before, after runtime.MemStats
-	for b.Loop() {
-		b.StopTimer()
-		runtime.GC()
-		runtime.ReadMemStats(&before)
-		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
-		p.zones[mesosDNS] = p.zones[mesosDNS][:1]
-		p.zones[reverse] = p.zones[reverse][:1]
-		c := cluster.New(nil)
-		c.Apply(mesos.Subscribed{State: bigState(b, 100_000)})
-		b.StartTimer()
-		ch := c.Take()
-		p.publish(&ch, zone.Status{Complete: true})
-		ch = cluster.Changes{}
-		b.StopTimer()
-		runtime.GC()
-		runtime.GC()
-		runtime.ReadMemStats(&after)
-		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/100_000, "heap-B/task")
-		runtime.KeepAlive(p)
-		runtime.KeepAlive(c)
-		b.StartTimer()
+	for _, instances := range []int{1, 3} {
+		b.Run(fmt.Sprintf("instances%d", instances), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				before := liveHeap()
+				p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+				p.zones[mesosDNS] = p.zones[mesosDNS][:1]
+				p.zones[reverse] = p.zones[reverse][:1]
+				c := cluster.New(nil)
+				c.Apply(mesos.Subscribed{State: bigState(b, 100_000, instances)})
+				b.StartTimer()
+				ch := c.Take()
+				p.publish(&ch, zone.Status{Complete: true})
+				ch = cluster.Changes{}
+				b.StopTimer()
+				b.ReportMetric(float64(liveHeap()-before)/100_000, "heap-B/task")
+				runtime.KeepAlive(p)
+				runtime.KeepAlive(c)
+				b.StartTimer()
+			}
+		})
 	}
+}
+
+// liveHeap is how many octets of the heap are in use.
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // TestSilentAgents lets an agent leave and another come without an event.

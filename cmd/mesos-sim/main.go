@@ -28,6 +28,7 @@ type options struct {
 	speed     float64
 	tasks     int
 	agents    int
+	instances int
 	changes   int
 	heartbeat time.Duration
 }
@@ -42,6 +43,7 @@ func main() {
 	flag.Float64Var(&o.speed, "speed", 1, "how much faster than recorded to replay")
 	flag.IntVar(&o.tasks, "tasks", 0, "serve a made-up cluster of this many tasks")
 	flag.IntVar(&o.agents, "agents", 0, "on this many agents (a twentieth of the tasks)")
+	flag.IntVar(&o.instances, "instances", 3, "tasks that each app of it has")
 	flag.IntVar(&o.changes, "changes", 0, "tasks of the made-up cluster to move each second")
 	flag.DurationVar(&o.heartbeat, "heartbeat", 15*time.Second, "heartbeat interval; 0: none")
 	flag.Parse()
@@ -104,7 +106,8 @@ func newCluster(o options, l net.Listener) (http.Handler, func(context.Context),
 		if o.agents == 0 {
 			o.agents = max(o.tasks/20, 1)
 		}
-		large := mesostest.NewLarge(m, o.tasks, o.agents)
+		large := mesostest.NewLarge(m, o.tasks, o.agents, max(o.instances, 1))
+		m.Prepare()
 		return m, func(ctx context.Context) { churn(ctx, m, large, o.changes) }, nil
 	}
 	tutorial := mesostest.NewTutorial(m)

@@ -415,7 +415,7 @@ func FuzzTask(f *testing.F) {
 // BenchmarkState decodes the first event of a cluster of a thousand tasks.
 func BenchmarkState(b *testing.B) {
 	m := mesostest.NewMaster(0)
-	mesostest.NewLarge(m, 1000, 50)
+	mesostest.NewLarge(m, 1000, 50, 3)
 	record := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: m.State()}}))
 	b.SetBytes(int64(len(record)))
 	b.ReportAllocs()

@@ -179,12 +179,9 @@ type Large struct {
 	moves  int
 }
 
-// instances is how many tasks an app of a Large cluster has.
-const instances = 3
-
-// NewLarge loads a cluster of n tasks on agents into m: apps of three
-// instances, each with an address of its own, a named port and a host port.
-func NewLarge(m *Master, n, agents int) *Large {
+// NewLarge loads a cluster of n tasks on agents into m: apps of so many instances,
+// each with an address of its own, a named port and a host port.
+func NewLarge(m *Master, n, agents, instances int) *Large {
 	l := &Large{Script: NewScript("5b1d9a7e-3c61-4b52-9d87-0f4e6c2a8b13"), agents: agents}
 	state := &GetState{
 		Agents:     &GetAgents{},

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,7 @@ type Master struct {
 	agents    *table[*Agent]
 	recovered *table[*AgentInfo]
 	fws       *table[*Framework]
+	encoded   map[*Task][]byte // those of tasks, in protobuf, for the whole states of large clusters
 	streams   map[*stream]bool
 	stalled   bool
 }
@@ -141,6 +143,7 @@ func (m *Master) Subscribers() int {
 func (m *Master) Load(s *GetState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.encoded = nil
 	m.tasks, m.agents, m.recovered, m.fws = newTable[*Task](), newTable[*Agent](), newTable[*AgentInfo](), newTable[*Framework]()
 	if s.Tasks != nil {
 		for _, t := range s.Tasks.Tasks {
@@ -159,6 +162,35 @@ func (m *Master) Load(s *GetState) {
 		for _, a := range s.Agents.Recovered {
 			m.recovered.put(a.ID.Value, a)
 		}
+	}
+}
+
+// Prepare encodes all tasks of a large cluster, once: whoever subscribes or asks
+// for the whole state does not wait for it.
+func (m *Master) Prepare() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.encoded = make(map[*Task][]byte, len(m.tasks.index))
+	for _, t := range m.tasks.list() {
+		m.encoded[t] = Protobuf(t)
+	}
+}
+
+// put adds or replaces a task.
+func (m *Master) put(t *Task) {
+	if old, ok := m.tasks.get(taskKey(t)); ok {
+		delete(m.encoded, old)
+	}
+	m.tasks.put(taskKey(t), t)
+	if m.encoded != nil {
+		m.encoded[t] = Protobuf(t)
+	}
+}
+
+func (m *Master) remove(key string) {
+	if t, ok := m.tasks.get(key); ok {
+		delete(m.encoded, t)
+		m.tasks.remove(key)
 	}
 }
 
@@ -182,7 +214,7 @@ func (m *Master) state() *GetState {
 
 // AddTask adds or replaces a task (TASK_ADDED).
 func (m *Master) AddTask(t *Task) {
-	m.change(&Event{Type: 2, TaskAdded: &TaskAdded{t}}, func() { m.tasks.put(taskKey(t), t) })
+	m.change(&Event{Type: 2, TaskAdded: &TaskAdded{t}}, func() { m.put(t) })
 }
 
 // UpdateTask gives a task a status and a state (TASK_UPDATED). In a terminal
@@ -196,13 +228,13 @@ func (m *Master) UpdateTask(framework string, status TaskStatus, state TaskState
 			return
 		}
 		if state != TaskRunning && state != TaskStarting && state != TaskStaging {
-			m.tasks.remove(key)
+			m.remove(key)
 			return
 		}
 		t := *old
 		t.State = state
 		t.Statuses = append(slices.Clone(t.Statuses), status)
-		m.tasks.put(key, &t)
+		m.put(&t)
 	})
 }
 
@@ -254,7 +286,7 @@ func (m *Master) broadcast(ev *Event) {
 	records := make(map[string][]byte)
 	for s := range m.streams {
 		if records[s.contentType] == nil {
-			records[s.contentType] = Record(encode(ev, s.contentType))
+			records[s.contentType] = Record(m.encode(ev, s.contentType))
 		}
 		s.push(records[s.contentType])
 	}
@@ -265,9 +297,9 @@ func Record(payload []byte) []byte {
 	return append(fmt.Appendf(make([]byte, 0, len(payload)+12), "%d\n", len(payload)), payload...)
 }
 
-func encode(message any, contentType string) []byte {
+func (m *Master) encode(message any, contentType string) []byte {
 	if contentType == protobufType {
-		return Protobuf(message)
+		return encoder{m.encoded}.message(nil, reflect.ValueOf(message).Elem())
 	}
 	b, err := json.Marshal(message)
 	if err != nil {
@@ -310,9 +342,10 @@ func (m *Master) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case callGetMaster:
 		resp = Response{Type: 15, GetMaster: &GetMaster{m.info}}
 	}
+	body := m.encode(&resp, accept)
 	m.mu.Unlock()
 	w.Header().Set("Content-Type", accept)
-	_, _ = w.Write(encode(&resp, accept)) // the client may be gone
+	_, _ = w.Write(body) // the client may be gone
 }
 
 func plain(w http.ResponseWriter, code int, body string) {
@@ -410,9 +443,9 @@ var (
 func (m *Master) subscribe(w http.ResponseWriter, r *http.Request, accept string) {
 	s := newStream(accept)
 	m.mu.Lock()
-	first := Record(encode(&Event{Type: 1, Subscribed: &Subscribed{GetState: m.state(), Heartbeat: m.heartbeat.Seconds()}}, accept))
+	first := Record(m.encode(&Event{Type: 1, Subscribed: &Subscribed{GetState: m.state(), Heartbeat: m.heartbeat.Seconds()}}, accept))
 	s.push(first)
-	beat := Record(encode(&Event{Type: 9}, accept))
+	beat := Record(m.encode(&Event{Type: 9}, accept))
 	s.push(beat)
 	m.streams[s] = true
 	m.mu.Unlock()
@@ -494,11 +527,8 @@ func (s *stream) flush(w http.ResponseWriter) bool {
 		if _, err := w.Write(b); err != nil {
 			return false
 		}
-		if http.NewResponseController(w).Flush() != nil {
-			return false
-		}
 	}
-	return true
+	return len(queue) == 0 || http.NewResponseController(w).Flush() == nil
 }
 
 // Start serves h on a loopback port until the returned server is closed. Close

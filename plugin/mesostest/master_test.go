@@ -110,3 +110,20 @@ func TestTableKeepsOrder(t *testing.T) {
 		t.Errorf("got %d, %v", v, ok)
 	}
 }
+
+// TestPrepare compares what is encoded beforehand, and kept so through changes,
+// with what is not.
+func TestPrepare(t *testing.T) {
+	m := NewMaster(0)
+	l := NewLarge(m, 10, 2, 3)
+	m.Prepare()
+	for range 5 {
+		l.Churn(m)
+	}
+	m.AddTask(l.Tasks[0])
+	m.UpdateTask(l.Tasks[1].FrameworkID.Value, l.Status(l.Tasks[1], TaskKilled), TaskKilled)
+	state := &Response{Type: 8, GetState: m.State()}
+	if !bytes.Equal(m.encode(state, protobufType), Protobuf(state)) || len(m.encoded) != len(state.GetState.Tasks.Tasks) {
+		t.Errorf("%d encoded tasks of %d, or another state", len(m.encoded), len(state.GetState.Tasks.Tasks))
+	}
+}

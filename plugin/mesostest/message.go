@@ -423,7 +423,12 @@ func ParseState(b []byte) (*GetState, error) {
 
 // Protobuf encodes a pointer to one of the messages of this package.
 func Protobuf(message any) []byte {
-	return appendMessage(nil, reflect.ValueOf(message).Elem())
+	return encoder{}.message(nil, reflect.ValueOf(message).Elem())
+}
+
+// encoder encodes messages.
+type encoder struct {
+	tasks map[*Task][]byte // what is encoded already; nil for nothing
 }
 
 // pbField is a field of a message type: its number, and whether it is sent
@@ -453,28 +458,31 @@ func messageFields(t reflect.Type) []pbField {
 	return fields
 }
 
-func appendMessage(b []byte, v reflect.Value) []byte {
+func (e encoder) message(b []byte, v reflect.Value) []byte {
 	for _, f := range messageFields(v.Type()) {
-		b = appendField(b, f.num, v.Field(f.index), f.always)
+		b = e.field(b, f.num, v.Field(f.index), f.always)
 	}
 	return b
 }
 
-func appendField(b []byte, num protowire.Number, v reflect.Value, always bool) []byte {
+func (e encoder) field(b []byte, num protowire.Number, v reflect.Value, always bool) []byte {
 	switch v.Kind() {
 	case reflect.Slice:
 		for i := range v.Len() {
-			b = appendField(b, num, v.Index(i), true)
+			b = e.field(b, num, v.Index(i), true)
 		}
 		return b
 	case reflect.Pointer:
 		if v.IsNil() {
 			return b
 		}
-		return appendField(b, num, v.Elem(), true)
+		if t, ok := v.Interface().(*Task); ok && e.tasks[t] != nil {
+			return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), e.tasks[t])
+		}
+		return e.field(b, num, v.Elem(), true)
 	case reflect.Struct:
 		b = protowire.AppendTag(b, num, protowire.BytesType)
-		return protowire.AppendBytes(b, appendMessage(nil, v))
+		return protowire.AppendBytes(b, e.message(nil, v))
 	}
 	if v.IsZero() && !always {
 		return b
