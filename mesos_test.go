@@ -289,7 +289,7 @@ func BenchmarkPublish(b *testing.B) {
 
 // BenchmarkLoad takes in and publishes the state of a cluster of 10,000 tasks.
 func BenchmarkLoad(b *testing.B) {
-	state := bigState(b, 10_000, 3)
+	state := bigState(b, 100_000, 3)
 	b.ReportAllocs()
 	for b.Loop() {
 		p := newTestPublisher(&rules{sources: []source{netinfo, host}})

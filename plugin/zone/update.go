@@ -146,20 +146,23 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 // settle lets the names above appear and disappear with those below, drops
 // nodes that hold nothing, and reports whether an answer changed.
 func (tx *Tx) settle() bool {
-	changed := false
 	for n := range tx.loose {
 		n.merge()
 	}
-	for _, t := range tx.touched {
+	changed := false
+	var without []touch // records
+	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
+		t := tx.touched[i]
 		before, now := t.before.served(), t.now.served()
 		tx.next.records += len(now) - len(before)
 		changed = changed || !sameRecords(before, now)
+		tx.settleAbove(t)
+		if len(t.now.rrs) == 0 {
+			without = append(without, t)
+		}
 	}
-	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
-		tx.settleAbove(tx.touched[i])
-	}
-	for _, t := range tx.touched {
-		if len(t.now.rrs) == 0 && t.now.children() == 0 {
+	for _, t := range without {
+		if t.now.children() == 0 {
 			tx.next.tables[t.tail].remove(tx.zone.tag(t.now.head), t.now.head, tx.id)
 		}
 	}
