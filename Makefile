@@ -3,11 +3,14 @@ MASTER ?=
 FUZZTIME ?= 10s
 SOAK ?= 1h
 BENCH ?= .
+COUNT ?= 6
+BASELINE = docs/performance/baseline.txt
 
-# golangci-lint is run by version, so that a finding is the same everywhere.
+# Tools are run by version, so that what they find is the same everywhere.
+BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build run test e2e soak lint bench fuzz plugincfg clean
+.PHONY: build run test e2e soak lint bench bench-e2e fuzz plugincfg clean
 
 build: ## CoreDNS with the plugin, and the simulated master, in bin/
 	$(GO) build -o bin/ ./cmd/...
@@ -36,8 +39,14 @@ lint:
 	$(GO) mod tidy -diff
 	$(GO) run $(LINT) run --build-tags e2e ./...
 
-bench: ## benchmarks with allocations; BENCH=ServeDNS selects
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+bench: ## benchmarks with allocations, compared with those in docs/performance; BENCH=ServeDNS selects
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
+	$(GO) run $(BENCHSTAT) $(BASELINE) bin/bench.txt
+
+bench-e2e: build ## the whole program measured, written to docs/performance
+	test/install-peers.sh dnsperf
+	$(GO) run ./test/performance
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/snapshot:FuzzRead .:FuzzNames .:FuzzServeDNS; do \

@@ -378,18 +378,38 @@ func (*nobody) RemoteAddr() net.Addr { return nobodyAddr }
 
 var nobodyAddr net.Addr = &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 
+// popular are questions that a large cluster is asked most, for an app of it.
+var popular = []struct {
+	name, question string
+	qtype          uint16
+}{
+	{"A3", "app-%d.marathon.mesos.", dns.TypeA},
+	{"SRV3", "_http._app-%d._tcp.marathon.mesos.", dns.TypeSRV},
+	{"NXDOMAIN", "nope-%d.marathon.mesos.", dns.TypeA},
+	{"NODATA", "app-%d.marathon.mesos.", dns.TypeTXT},
+}
+
+// TestAllocations holds answers to a few allocations each, without packing.
+func TestAllocations(t *testing.T) {
+	c := direct(t, 300)
+	for _, tc := range popular {
+		m := new(dns.Msg)
+		m.SetQuestion(fmt.Sprintf(tc.question, 42), tc.qtype)
+		got := testing.AllocsPerRun(100, func() {
+			if _, err := c.ServeDNS(t.Context(), &nobody{}, m); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > 6 {
+			t.Errorf("%s takes %v allocations", tc.name, got)
+		}
+	}
+}
+
 // BenchmarkServeDNS answers without packing.
 func BenchmarkServeDNS(b *testing.B) {
-	c := direct(b, 50_000) // about a million names
-	for _, bc := range []struct {
-		name, question string
-		qtype          uint16
-	}{
-		{"A3", "app-%d.marathon.mesos.", dns.TypeA},
-		{"SRV3", "_http._app-%d._tcp.marathon.mesos.", dns.TypeSRV},
-		{"NXDOMAIN", "nope-%d.marathon.mesos.", dns.TypeA},
-		{"NODATA", "app-%d.marathon.mesos.", dns.TypeTXT},
-	} {
+	c := direct(b, 110_000) // about a million names
+	for _, bc := range popular {
 		b.Run(bc.name, func(b *testing.B) {
 			msgs := make([]*dns.Msg, 1<<12)
 			for i := range msgs {

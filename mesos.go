@@ -243,8 +243,9 @@ func (w *watcher) publishLoop(ctx context.Context) {
 			armed = true
 			continue
 		}
-		w.publish()
-		last = time.Now()
+		if w.publish() {
+			last = time.Now()
+		}
 	}
 }
 
@@ -366,11 +367,13 @@ func (w *watcher) addrs(addr netip.Addr, hostname string) []netip.Addr {
 	return w.resolver.Addrs(hostname)
 }
 
-// publish gives what has changed to the publishers.
-func (w *watcher) publish() {
+// publish gives what has changed to the publishers, and reports whether anything
+// has.
+func (w *watcher) publish() bool {
 	changes := w.cluster.Take()
 	status := zone.Status{Complete: w.cluster.Complete(), Stale: w.restored}
-	if !w.published || !changes.Empty() || status != w.status {
+	changed := !w.published || !changes.Empty() || status != w.status
+	if changed {
 		for _, p := range w.publishers {
 			p.publish(&changes, status)
 		}
@@ -382,6 +385,7 @@ func (w *watcher) publish() {
 	}
 	w.oldest = time.Time{}
 	w.updateStats()
+	return changed
 }
 
 func isClosed(c chan struct{}) bool {

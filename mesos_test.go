@@ -327,6 +327,25 @@ func BenchmarkHeap(b *testing.B) {
 	}
 }
 
+// TestHeap holds the memory of a task to what it is known to take, with some room.
+func TestHeap(t *testing.T) {
+	const tasks, most = 30_000, 1800 // octets
+	before := liveHeap()
+	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+	p.zones[mesosDNS] = p.zones[mesosDNS][:1]
+	p.zones[reverse] = p.zones[reverse][:1]
+	c := cluster.New(nil)
+	c.Apply(mesos.Subscribed{State: bigState(t, tasks, 3)})
+	ch := c.Take()
+	p.publish(&ch, zone.Status{Complete: true})
+	ch = cluster.Changes{}
+	if got := (liveHeap() - before) / tasks; got > most {
+		t.Errorf("%d octets a task", got)
+	}
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(c)
+}
+
 // liveHeap is how many octets of the heap are in use.
 func liveHeap() uint64 {
 	var m runtime.MemStats

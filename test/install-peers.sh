@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages of the peers that the end-to-end tests use, where
-# they are missing.
+# Installs the Debian packages of the peers that the end-to-end tests use, and those
+# of the programs given, where they are missing.
 set -eu
 
 missing=
@@ -11,6 +11,7 @@ need named bind9
 need unbound unbound
 [ -x /usr/share/zookeeper/bin/zkServer.sh ] || missing="$missing zookeeper"
 need java default-jre-headless
+for program; do need "$program" "$program"; done
 [ -n "$missing" ] || exit 0
 
 echo "installing$missing"

@@ -150,7 +150,7 @@ func (tx *Tx) settle() bool {
 		n.merge()
 	}
 	changed := false
-	var without []touch // records
+	var without []touch                    // records
 	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
 		t := tx.touched[i]
 		before, now := t.before.served(), t.now.served()

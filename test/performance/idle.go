@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"time"
+)
+
+// measureIdle looks what a server takes that is connected and has nothing to do but
+// to hear heartbeats and to compare.
+func measureIdle(ctx context.Context, o *options, r *report) error {
+	dir, err := os.MkdirTemp("", "performance")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(o.tasks))
+	if err != nil {
+		return err
+	}
+	defer sim.stop()
+	s, err := startCoreDNS(dir, "calicomesos mesos 10.0.0.0/8 {\nmaster "+master+"\n}")
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+		return err
+	}
+	if _, err := usage(ctx, s.process, 10*time.Second); err != nil { // the collector has its rest
+		return err
+	}
+	part, err := usage(ctx, s.process, o.idle)
+	if err != nil {
+		return err
+	}
+	r.add("idle, "+strconv.Itoa(o.tasks)+" tasks", "heartbeats and reconciliation only", "CPU %.2f s in %v (%.3f %% of one processor)", part*o.idle.Seconds(), o.idle, part*100)
+	return nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+)
+
+// loaded is what it took to load a cluster.
+type loaded struct {
+	cpu, wall           time.Duration
+	peak, resident      float64 // octets
+	simulator, download time.Duration
+}
+
+// measureLoad starts CoreDNS for clusters of several sizes, until it answers for
+// the last task.
+func measureLoad(ctx context.Context, o *options, r *report) error {
+	var seconds, cpu, megabytes series
+	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak resident memory (MB)"
+	nothing, err := load(ctx, 10)
+	if err != nil {
+		return err
+	}
+	for _, tasks := range o.sizes {
+		l, err := load(ctx, tasks)
+		if err != nil {
+			return err
+		}
+		seconds.add(float64(tasks), l.wall.Seconds())
+		cpu.add(float64(tasks), (l.cpu - nothing.cpu).Seconds())
+		megabytes.add(float64(tasks), l.peak/1e6)
+		goal := ""
+		switch tasks {
+		case 100_000:
+			goal = "at most 1.5 s of CPU, 350 MB"
+		case 1_000_000:
+			goal = "in proportion"
+		}
+		r.add(fmt.Sprintf("full state, %d tasks on %d agents", tasks, tasks/20), goal,
+			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s; peak %.0f MB, then %.0f MB resident",
+			l.wall.Seconds(), l.download.Seconds(), (l.cpu - nothing.cpu).Seconds(), l.peak/1e6, l.resident/1e6)
+	}
+	r.plot("load", plot{title: "A whole state", x: "tasks", y: "seconds, MB", lines: []series{megabytes, seconds, cpu}})
+	return nil
+}
+
+func load(ctx context.Context, tasks int) (l loaded, err error) {
+	dir, err := os.MkdirTemp("", "performance")
+	if err != nil {
+		return l, err
+	}
+	defer os.RemoveAll(dir)
+	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks))
+	if err != nil {
+		return l, err
+	}
+	defer sim.stop()
+	if l.download, err = download(ctx, master); err != nil {
+		return l, err
+	}
+	began := time.Now()
+	s, err := startCoreDNS(dir, "calicomesos mesos 10.0.0.0/8 {\nmaster "+master+"\nstartup_timeout 1ms\n}")
+	if err != nil {
+		return l, err
+	}
+	defer s.stop()
+	if err = answers(ctx, s.addr, fmt.Sprintf("app-%d.marathon.mesos.", (tasks-1)/instances)); err != nil {
+		return l, err
+	}
+	l.wall = time.Since(began)
+	if l.cpu, err = s.cpu(); err != nil {
+		return l, err
+	}
+	if l.peak, err = s.status("VmHWM"); err != nil {
+		return l, err
+	}
+	select {
+	case <-time.After(5 * time.Second):
+	case <-ctx.Done():
+		return l, ctx.Err()
+	}
+	l.resident, err = s.status("VmRSS")
+	return l, err
+}

@@ -1,0 +1,157 @@
+// Command performance measures CoreDNS with the plugin as a whole program, beside
+// other servers and simulated masters, all on loopback, and writes what it found
+// as a table and plots.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are how much is measured.
+type options struct {
+	out     string
+	sizes   []int         // clusters to load
+	tasks   int           // of the cluster for everything else
+	rounds  int           // of each server, of which the median counts
+	length  time.Duration // of a round
+	idle    time.Duration
+	changes []int // a second
+}
+
+var full = options{
+	sizes: []int{1_000, 10_000, 100_000, 1_000_000}, tasks: 100_000,
+	rounds: 5, length: 8 * time.Second, idle: 10 * time.Minute, changes: []int{1, 100, 1000},
+}
+
+// quick is a round of everything that takes a minute, to see that it works.
+var quick = options{
+	sizes: []int{1_000, 10_000}, tasks: 10_000,
+	rounds: 1, length: 2 * time.Second, idle: 5 * time.Second, changes: []int{10, 100},
+}
+
+// parts are what can be measured, in the order of the table.
+var parts = []struct {
+	name    string
+	measure func(ctx context.Context, o *options, r *report) error
+}{
+	{"queries", measureQueries},
+	{"load", measureLoad},
+	{"changes", measureChanges},
+	{"watchers", measureWatchers},
+	{"secondaries", measureSecondaries},
+	{"idle", measureIdle},
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("performance: ")
+	var names []string
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	isQuick := flag.Bool("quick", false, "measure small clusters for a short time, to try it")
+	out := flag.String("out", "docs/performance", "directory for the table and the plots")
+	only := flag.String("only", strings.Join(names, ","), "what to measure")
+	flag.Parse()
+	if role, ok := roles[flag.Arg(0)]; ok { // a process that is measured
+		if err := role(flag.Args()[1:]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	o := full
+	if *isQuick {
+		o = quick
+	}
+	o.out = *out
+	if err := run(o, strings.Split(*only, ",")); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// roles are the processes that this program is beside the measuring one.
+var roles = map[string]func(args []string) error{
+	"echo":  serveEcho,
+	"watch": watchMany,
+}
+
+func run(o options, only []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var r report
+	for _, p := range parts {
+		if !slices.Contains(only, p.name) {
+			continue
+		}
+		log.Printf("measuring %s", p.name)
+		if err := p.measure(ctx, &o, &r); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return err
+	}
+	fmt.Print(r.table())
+	if err := os.WriteFile(filepath.Join(o.out, "table.md"), []byte(r.table()), 0o644); err != nil {
+		return err
+	}
+	for name, p := range r.plots {
+		if err := os.WriteFile(filepath.Join(o.out, name+".svg"), p.svg(), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report is what was found.
+type report struct {
+	rows  []row
+	plots map[string]plot
+}
+
+// row is a line of the table.
+type row struct{ what, figure, goal string }
+
+func (r *report) add(what, goal, format string, args ...any) {
+	figure := fmt.Sprintf(format, args...)
+	log.Printf("%s: %s", what, figure)
+	r.rows = append(r.rows, row{what, figure, goal})
+}
+
+func (r *report) plot(name string, p plot) {
+	if r.plots == nil {
+		r.plots = make(map[string]plot)
+	}
+	r.plots[name] = p
+}
+
+func (r *report) table() string {
+	var b strings.Builder
+	b.WriteString("| what | measured | goal |\n|---|---|---|\n")
+	for _, row := range r.rows {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", row.what, row.figure, row.goal)
+	}
+	return b.String()
+}
+
+// median returns the middle of v, which it sorts.
+func median(v []float64) float64 { return quantile(v, 0.5) }
+
+// quantile returns the part q of v, which it sorts; 0 of nothing.
+func quantile(v []float64, q float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	slices.Sort(v)
+	return v[min(int(q*float64(len(v))), len(v)-1)]
+}

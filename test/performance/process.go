@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// process is a program that is measured.
+type process struct {
+	cmd *exec.Cmd
+	log string // file
+}
+
+// start runs a program, which ends with stop.
+func start(dir, name string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
+	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	p.cmd.Stdout, p.cmd.Stderr = f, f
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return p, p.cmd.Start()
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	ended := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer ended.Stop()
+	_ = p.cmd.Wait() // by the signal
+}
+
+// cpu returns the time that the process has used of all processors.
+func (p *process) cpu() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, errors.New("stat has too few fields")
+	}
+	var ticks int64
+	for _, f := range fields[11:13] { // utime, stime
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil // of 1/100 s on every Linux
+}
+
+// status returns a size that the kernel tells of the process, as VmHWM; octets.
+func (p *process) status(field string) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, field+":"); ok {
+			kb, err := strconv.ParseFloat(strings.Fields(v)[0], 64)
+			return kb * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no %s", field)
+}
+
+// freePort returns a port that is free for UDP and TCP on loopback.
+func freePort() (int, error) {
+	for range 20 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		u, err := net.ListenPacket("udp", l.Addr().String())
+		l.Close()
+		if err == nil {
+			u.Close()
+			return port, nil
+		}
+	}
+	return 0, errors.New("no free port")
+}
+
+// server is a name server that is measured.
+type server struct {
+	*process
+	addr string // host:port
+}
+
+// startCoreDNS runs bin/coredns with a server block for all names that has the
+// given lines.
+func startCoreDNS(dir, block string) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
+	text := fmt.Sprintf(".:%d {\nbind 127.0.0.1\nerrors\n%s\n}\n", port, block)
+	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
+		return nil, err
+	}
+	p, err := start(dir, "bin/coredns", "-conf", corefile)
+	return &server{p, fmt.Sprintf("127.0.0.1:%d", port)}, err
+}
+
+// simulate runs bin/mesos-sim and returns its address once it serves.
+func simulate(ctx context.Context, dir string, args ...string) (*process, string, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, "", err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	p, err := start(dir, "bin/mesos-sim", append([]string{"-listen", addr}, args...)...)
+	if err != nil {
+		return nil, "", err
+	}
+	return p, addr, eventually(ctx, 10*time.Minute, func() bool {
+		b, err := os.ReadFile(p.log)
+		return err == nil && strings.Contains(string(b), addr)
+	})
+}
+
+// eventually waits until done.
+func eventually(ctx context.Context, limit time.Duration, done func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// ask returns the addresses that a server answers for a name; nil for none.
+func ask(server, name string) []string {
+	m := new(dns.Msg).SetQuestion(name, dns.TypeA)
+	m.SetEdns0(1232, false)
+	r, _, err := (&dns.Client{Timeout: time.Second}).Exchange(m, server)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, rr := range r.Answer {
+		if a, ok := rr.(*dns.A); ok {
+			all = append(all, a.A.String())
+		}
+	}
+	return all
+}
+
+// answers waits until a server has addresses for a name.
+func answers(ctx context.Context, server, name string) error {
+	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name)) > 0 })
+}

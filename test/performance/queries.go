@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// instances is how many tasks, and so addresses, an app of the simulated cluster has.
+const instances = 3
+
+// measureQueries compares what a question costs calicomesos, the *hosts* plugin
+// with the same names, and a server that always gives the same answer.
+func measureQueries(ctx context.Context, o *options, r *report) error {
+	dir, err := os.MkdirTemp("", "performance")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	questions, err := writeNames(dir, o.tasks/instances)
+	if err != nil {
+		return err
+	}
+	servers, stop, err := startServers(ctx, dir, o)
+	defer stop()
+	if err != nil {
+		return err
+	}
+	names := []string{"calicomesos", "hosts", "echo"}
+	costs := make(map[string][]float64)
+	for range o.rounds {
+		for _, name := range names {
+			cost, err := costOfQuery(ctx, servers[name], questions, o)
+			if err != nil {
+				return err
+			}
+			costs[name] = append(costs[name], cost)
+		}
+	}
+	ours, hosts, echo := median(costs["calicomesos"]), median(costs["hosts"]), median(costs["echo"])
+	r.add("CPU per query (A, 3 addresses), whole process", "at most 1.0 of *hosts*, 1.15 of the echo",
+		"%.1f µs: %.2f of *hosts* (%.1f µs), %.2f of a bare echo (%.1f µs)", ours, ours/hosts, hosts, ours/echo, echo)
+	bars := plot{title: fmt.Sprintf("CPU per query (A, 3 addresses of %d names)", o.tasks/instances), y: "µs"}
+	for _, name := range names {
+		bars.bars = append(bars.bars, bar{name, median(costs[name])})
+	}
+	r.plot("query", bars)
+	return nil
+}
+
+// writeNames writes a file for dnsperf and one for *hosts* with the names of apps.
+func writeNames(dir string, apps int) (questions string, err error) {
+	var q, h strings.Builder
+	for _, app := range rand.Perm(apps) {
+		name := fmt.Sprintf("app-%d.marathon.mesos", app)
+		fmt.Fprintf(&q, "%s A\n", name)
+		for i := range instances {
+			n := app*instances + i
+			fmt.Fprintf(&h, "10.%d.%d.%d %s\n", n>>16, n>>8&255, n&255, name)
+		}
+	}
+	questions = filepath.Join(dir, "questions")
+	if err := os.WriteFile(questions, []byte(q.String()), 0o644); err != nil {
+		return "", err
+	}
+	return questions, os.WriteFile(filepath.Join(dir, "hosts"), []byte(h.String()), 0o644)
+}
+
+func startServers(ctx context.Context, dir string, o *options) (map[string]*server, func(), error) {
+	var started []*process
+	stop := func() {
+		for _, p := range started {
+			p.stop()
+		}
+	}
+	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(o.tasks))
+	if err != nil {
+		return nil, stop, err
+	}
+	started = append(started, sim)
+	servers := make(map[string]*server)
+	for name, block := range map[string]string{
+		"calicomesos": "calicomesos mesos {\nmaster " + master + "\n}",
+		"hosts":       "hosts " + filepath.Join(dir, "hosts") + " {\nttl 5\nreload 0\n}",
+	} {
+		if servers[name], err = startCoreDNS(dir, block); err != nil {
+			return nil, stop, err
+		}
+		started = append(started, servers[name].process)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, stop, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	p, err := startSelf(dir, "echo", addr)
+	if err != nil {
+		return nil, stop, err
+	}
+	started = append(started, p)
+	servers["echo"] = &server{p, addr}
+	for _, s := range servers {
+		if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+			return nil, stop, err
+		}
+	}
+	return servers, stop, nil
+}
+
+// startSelf runs this program in another role.
+func startSelf(dir string, args ...string) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(dir, self, args...)
+}
+
+var completed = regexp.MustCompile(`Queries completed:\s+(\d+)`)
+
+// costOfQuery returns the CPU time of s for each question that was answered; µs.
+func costOfQuery(ctx context.Context, s *server, questions string, o *options) (float64, error) {
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		return 0, err
+	}
+	before, err := s.cpu()
+	if err != nil {
+		return 0, err
+	}
+	out, err := exec.CommandContext(ctx, "dnsperf", "-s", host, "-p", port, "-d", questions, "-e",
+		"-l", strconv.Itoa(int(o.length.Seconds())), "-c", "20", "-q", "100").CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("dnsperf: %w\n%s", err, out)
+	}
+	after, err := s.cpu()
+	if err != nil {
+		return 0, err
+	}
+	m := completed.FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("dnsperf says nothing of completed queries:\n%s", out)
+	}
+	n, err := strconv.ParseFloat(string(m[1]), 64)
+	return float64((after - before).Microseconds()) / n, err
+}
+
+// serveEcho answers every question with the same three addresses.
+func serveEcho(args []string) error {
+	handler := dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) {
+		m := new(dns.Msg).SetReply(r)
+		m.Authoritative = true
+		for i := range byte(instances) {
+			m.Answer = append(m.Answer, &dns.A{
+				Hdr: dns.RR_Header{Name: r.Question[0].Name, Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 5},
+				A:   net.IPv4(10, 0, 0, i).To4(),
+			})
+		}
+		if r.IsEdns0() != nil {
+			m.SetEdns0(1232, false)
+		}
+		_ = w.WriteMsg(m) // the client may be gone
+	})
+	return (&dns.Server{Addr: args[0], Net: "udp", Handler: handler}).ListenAndServe()
+}

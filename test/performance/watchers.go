@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const manyWatchers = 1000
+
+// measureWatchers compares a simulated master with one and with a thousand
+// subscribers. What a real one takes is its own; the bytes are the same.
+func measureWatchers(ctx context.Context, o *options, r *report) error {
+	const tasks, rate = 1000, 10
+	var costs, sizes []float64
+	for _, watchers := range []int{1, manyWatchers} {
+		cpu, memory, err := watch(ctx, o, tasks, rate, watchers)
+		if err != nil {
+			return err
+		}
+		costs, sizes = append(costs, cpu), append(sizes, memory)
+	}
+	r.add(fmt.Sprintf("a simulated master with %d subscribers, %d tasks, %d changes a second", manyWatchers, tasks, rate), "",
+		"CPU %.0f %% of one processor (%.1f %% with one subscriber), %.0f KB of memory for each",
+		costs[1]*100, costs[0]*100, (sizes[1]-sizes[0])/1000/(manyWatchers-1))
+	return nil
+}
+
+// watch returns what part of a processor a master takes that has so many watchers,
+// and its resident memory.
+func watch(ctx context.Context, o *options, tasks, rate, watchers int) (cpu, memory float64, err error) {
+	dir, err := os.MkdirTemp("", "performance")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer os.RemoveAll(dir)
+	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks), "-changes", strconv.Itoa(rate))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer sim.stop()
+	clients, err := startSelf(dir, "watch", master, strconv.Itoa(watchers))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer clients.stop()
+	if err := eventually(ctx, time.Minute, func() bool {
+		b, err := os.ReadFile(clients.log)
+		return err == nil && strings.Contains(string(b), "all are subscribed")
+	}); err != nil {
+		b, _ := os.ReadFile(clients.log) // what there is
+		return 0, 0, fmt.Errorf("subscribing: %w\n%s", err, b)
+	}
+	if cpu, err = usage(ctx, sim, o.length); err != nil {
+		return 0, 0, err
+	}
+	memory, err = sim.status("VmRSS")
+	return cpu, memory, err
+}
+
+// usage returns what part of a processor a process takes for some time.
+func usage(ctx context.Context, p *process, d time.Duration) (float64, error) {
+	before, err := p.cpu()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := p.cpu()
+	return float64(after-before) / float64(time.Since(began)), err
+}
+
+// subscribe is a call SUBSCRIBE, getState one GET_STATE.
+var subscribe, getState = []byte{8, 18}, []byte{8, 9}
+
+// call sends a call to a master.
+func call(ctx context.Context, master string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+master+"/api/v1", strings.NewReader(string(body)))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("Accept", "application/x-protobuf")
+	return http.DefaultClient.Do(req)
+}
+
+// download returns how long the master takes to send its state.
+func download(ctx context.Context, master string) (time.Duration, error) {
+	began := time.Now()
+	resp, err := call(ctx, master, getState)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return time.Since(began), err
+}
+
+// watchMany subscribes many times and throws away what comes, until it is ended.
+func watchMany(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	var begun sync.WaitGroup
+	failed := make(chan error, n)
+	for range n {
+		begun.Add(1)
+		go func() { // for as long as the process runs
+			resp, err := call(context.Background(), args[0], subscribe)
+			if err == nil {
+				defer resp.Body.Close()
+				_, err = io.ReadFull(resp.Body, make([]byte, 1000))
+			}
+			begun.Done()
+			if err == nil {
+				_, err = io.Copy(io.Discard, resp.Body)
+			}
+			failed <- fmt.Errorf("a stream has ended: %w", err)
+		}()
+	}
+	begun.Wait()
+	fmt.Println("all are subscribed")
+	return <-failed
+}
