@@ -1,0 +1,129 @@
+//go:build e2e
+
+package test
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// secondaries are a CoreDNS and a BIND that follow the zone mesos of a primary.
+type secondaries struct{ coreDNS, bind int } // ports
+
+// all yields the name and port of each.
+func (s secondaries) all(yield func(string, int) bool) {
+	_ = yield("CoreDNS", s.coreDNS) && yield("BIND", s.bind)
+}
+
+// startPrimary starts a CoreDNS that watches master and tells the secondaries.
+func startPrimary(t *testing.T, port int, master string, s secondaries) *program {
+	t.Helper()
+	text := fmt.Sprintf(`mesos.:%d {
+ bind 127.0.0.1
+ errors
+ transfer {
+  to 127.0.0.1:%d 127.0.0.1:%d
+ }
+ calicomesos {
+  master %s
+  containerip
+ }
+}
+`, port, s.coreDNS, s.bind, master)
+	p := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), text))
+	p.waitFor(`CoreDNS-`)
+	return p
+}
+
+func (s secondaries) start(t *testing.T, primary int) {
+	t.Helper()
+	dir := t.TempDir()
+	corefile := fmt.Sprintf("mesos.:%d {\n bind 127.0.0.1\n errors\n secondary {\n  transfer from 127.0.0.1:%d\n }\n}\n", s.coreDNS, primary)
+	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).waitFor(`CoreDNS-`)
+	conf := fmt.Sprintf(`options {
+ directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
+ recursion no; dnssec-validation no; notify no; min-refresh-time 1;
+};
+controls { };
+zone "mesos" { type secondary; file "mesos"; primaries { 127.0.0.1 port %d; }; };
+`, dir, s.bind, primary)
+	start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf)).waitFor(`zone mesos/IN: transferred serial (\d+)`)
+}
+
+// TestScaleOut has secondaries follow a primary that watches a cluster, which then
+// crashes and comes back.
+func TestScaleOut(t *testing.T) {
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0").waitFor(`at (http://\S+)`)
+	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
+	primary := startPrimary(t, port, master, s)
+	s.start(t, port)
+	follow := func(before string) {
+		t.Helper()
+		for name, secondary := range s.all {
+			eventually(t, func() string { // the app wanderer moves every five seconds
+				ours, theirs := short(t, port, "wanderer.marathon.mesos", "A"), short(t, secondary, "wanderer.marathon.mesos", "A")
+				if ours == before || ours == "" || theirs != ours {
+					return fmt.Sprintf("%s answers %q, the primary %q", name, theirs, ours)
+				}
+				return ""
+			})
+		}
+	}
+	follow("")
+	before := short(t, port, "wanderer.marathon.mesos", "A")
+	follow(before)
+
+	if err := primary.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for name, secondary := range s.all {
+		for owner, want := range map[string]string{"nginx.marathon.mesos": nginx, "nope.marathon.mesos": ""} {
+			if got := short(t, secondary, owner, "A"); got != want {
+				t.Errorf("without its primary, %s answers %s with %q", name, owner, got)
+			}
+		}
+	}
+	before = short(t, s.bind, "wanderer.marathon.mesos", "A")
+	startPrimary(t, port, master, s)
+	follow(before)
+}
+
+// TestManyChanges has secondaries follow a thousand changes a second.
+func TestManyChanges(t *testing.T) {
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "2000", "-changes", "1000").waitFor(`at (http://\S+)`)
+	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
+	startPrimary(t, port, master, s)
+	s.start(t, port)
+	serial := func(port int) int {
+		m := regexp.MustCompile(`hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))
+		if m == nil {
+			return 0
+		}
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for name, secondary := range s.all {
+		first := serial(secondary)
+		var behind []time.Duration
+		eventually(t, func() string { // serials are hundredths of seconds
+			theirs, ours := serial(secondary), serial(port)
+			behind = append(behind, time.Duration(ours-theirs)*10*time.Millisecond)
+			if theirs < first+1000 {
+				return fmt.Sprintf("%s has followed for %v; it was behind by %v", name, time.Duration(theirs-first)*10*time.Millisecond, behind)
+			}
+			return ""
+		})
+		for _, d := range behind {
+			if d > 5*time.Second {
+				t.Errorf("%s is behind by %v", name, d)
+			}
+		}
+	}
+}
