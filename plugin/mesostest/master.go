@@ -208,8 +208,12 @@ func (m *Master) state() *GetState {
 		Tasks:      &GetTasks{Tasks: m.tasks.list()},
 		Executors:  &struct{}{},
 		Frameworks: &GetFrameworks{Frameworks: m.fws.list()},
-		Agents:     &GetAgents{Agents: m.agents.list(), Recovered: m.recovered.list()},
+		Agents:     m.getAgents(),
 	}
+}
+
+func (m *Master) getAgents() *GetAgents {
+	return &GetAgents{Agents: m.agents.list(), Recovered: m.recovered.list()}
 }
 
 // AddTask adds or replaces a task (TASK_ADDED).
@@ -286,7 +290,7 @@ func (m *Master) broadcast(ev *Event) {
 	records := make(map[string][]byte)
 	for s := range m.streams {
 		if records[s.contentType] == nil {
-			records[s.contentType] = Record(m.encode(ev, s.contentType))
+			records[s.contentType] = Record(encode(ev, s.contentType))
 		}
 		s.push(records[s.contentType])
 	}
@@ -297,15 +301,28 @@ func Record(payload []byte) []byte {
 	return append(fmt.Appendf(make([]byte, 0, len(payload)+12), "%d\n", len(payload)), payload...)
 }
 
-func (m *Master) encode(message any, contentType string) []byte {
+func encode(message any, contentType string) []byte {
 	if contentType == protobufType {
-		return encoder{m.encoded}.message(nil, reflect.ValueOf(message).Elem())
+		return Protobuf(message)
 	}
 	b, err := json.Marshal(message)
 	if err != nil {
 		panic("mesostest: " + err.Error()) // an enumeration has no such value
 	}
 	return b
+}
+
+// encodeState encodes a message that holds the whole state, of which much may be
+// encoded already.
+func (m *Master) encodeState(message any, contentType string) []byte {
+	if contentType != protobufType {
+		return encode(message, contentType)
+	}
+	size := 1 << 10
+	for _, b := range m.encoded {
+		size += len(b) + 8
+	}
+	return encoder{m.encoded}.message(make([]byte, 0, size), reflect.ValueOf(message).Elem())
 }
 
 // ServeHTTP serves the Operator API v1.
@@ -333,16 +350,15 @@ func (m *Master) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m.mu.Lock()
-	var resp Response
+	var body []byte
 	switch call {
 	case callGetState:
-		resp = Response{Type: 8, GetState: m.state()}
+		body = m.encodeState(&Response{Type: 8, GetState: m.state()}, accept)
 	case callGetAgents:
-		resp = Response{Type: 9, GetAgents: m.state().Agents}
+		body = encode(&Response{Type: 9, GetAgents: m.getAgents()}, accept)
 	case callGetMaster:
-		resp = Response{Type: 15, GetMaster: &GetMaster{m.info}}
+		body = encode(&Response{Type: 15, GetMaster: &GetMaster{m.info}}, accept)
 	}
-	body := m.encode(&resp, accept)
 	m.mu.Unlock()
 	w.Header().Set("Content-Type", accept)
 	_, _ = w.Write(body) // the client may be gone
@@ -443,9 +459,9 @@ var (
 func (m *Master) subscribe(w http.ResponseWriter, r *http.Request, accept string) {
 	s := newStream(accept)
 	m.mu.Lock()
-	first := Record(m.encode(&Event{Type: 1, Subscribed: &Subscribed{GetState: m.state(), Heartbeat: m.heartbeat.Seconds()}}, accept))
+	first := Record(m.encodeState(&Event{Type: 1, Subscribed: &Subscribed{GetState: m.state(), Heartbeat: m.heartbeat.Seconds()}}, accept))
 	s.push(first)
-	beat := Record(m.encode(&Event{Type: 9}, accept))
+	beat := Record(encode(&Event{Type: 9}, accept))
 	s.push(beat)
 	m.streams[s] = true
 	m.mu.Unlock()

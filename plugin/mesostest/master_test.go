@@ -123,7 +123,7 @@ func TestPrepare(t *testing.T) {
 	m.AddTask(l.Tasks[0])
 	m.UpdateTask(l.Tasks[1].FrameworkID.Value, l.Status(l.Tasks[1], TaskKilled), TaskKilled)
 	state := &Response{Type: 8, GetState: m.State()}
-	if !bytes.Equal(m.encode(state, protobufType), Protobuf(state)) || len(m.encoded) != len(state.GetState.Tasks.Tasks) {
+	if !bytes.Equal(m.encodeState(state, protobufType), Protobuf(state)) || len(m.encoded) != len(state.GetState.Tasks.Tasks) {
 		t.Errorf("%d encoded tasks of %d, or another state", len(m.encoded), len(state.GetState.Tasks.Tasks))
 	}
 }

@@ -431,6 +431,16 @@ type encoder struct {
 	tasks map[*Task][]byte // what is encoded already; nil for nothing
 }
 
+// prefixed puts the length of what follows start in b before it.
+func prefixed(b []byte, start int) []byte {
+	n := len(b) - start
+	size := protowire.SizeVarint(uint64(n))
+	b = append(b, make([]byte, size)...)
+	copy(b[start+size:], b[start:start+n])
+	protowire.AppendVarint(b[:start], uint64(n))
+	return b
+}
+
 // pbField is a field of a message type: its number, and whether it is sent
 // when it is zero.
 type pbField struct {
@@ -482,7 +492,7 @@ func (e encoder) field(b []byte, num protowire.Number, v reflect.Value, always b
 		return e.field(b, num, v.Elem(), true)
 	case reflect.Struct:
 		b = protowire.AppendTag(b, num, protowire.BytesType)
-		return protowire.AppendBytes(b, e.message(nil, v))
+		return prefixed(e.message(b, v), len(b))
 	}
 	if v.IsZero() && !always {
 		return b
