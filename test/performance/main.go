@@ -8,9 +8,11 @@ import (
 	"flag"
 	"fmt"
 	"log"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -102,15 +104,12 @@ func run(o options, only []string) error {
 		return err
 	}
 	fmt.Print(r.table())
-	if err := os.WriteFile(filepath.Join(o.out, "table.md"), []byte(r.table()), 0o644); err != nil {
-		return err
-	}
 	for name, p := range r.plots {
 		if err := os.WriteFile(filepath.Join(o.out, name+".svg"), p.svg(), 0o644); err != nil {
 			return err
 		}
 	}
-	return nil
+	return os.WriteFile(filepath.Join(o.out, "README.md"), []byte(r.page()), 0o644)
 }
 
 // report is what was found.
@@ -133,6 +132,31 @@ func (r *report) plot(name string, p plot) {
 		r.plots = make(map[string]plot)
 	}
 	r.plots[name] = p
+}
+
+// page is the report as a document.
+func (r *report) page() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Performance\n\nMeasured by `make bench-e2e` with %d processors (%s) and %s, all processes on the\nsame machine and on loopback. Compare figures of one run with each other: machines differ, and are not always\nalone.\n\n", runtime.NumCPU(), processor(), runtime.Version())
+	b.WriteString(r.table())
+	for _, name := range slices.Sorted(maps.Keys(r.plots)) {
+		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", r.plots[name].title, name)
+	}
+	return b.String()
+}
+
+// processor returns the name of the processor.
+func processor() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
 }
 
 func (r *report) table() string {
