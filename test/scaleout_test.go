@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -39,57 +40,68 @@ func startPrimary(t *testing.T, port int, master string, s secondaries) *program
 	return p
 }
 
-func (s secondaries) start(t *testing.T, primary int) {
+func (s secondaries) start(t *testing.T, primaries ...int) {
 	t.Helper()
 	dir := t.TempDir()
-	corefile := fmt.Sprintf("mesos.:%d {\n bind 127.0.0.1\n errors\n secondary {\n  transfer from 127.0.0.1:%d\n }\n}\n", s.coreDNS, primary)
+	var from, list strings.Builder
+	for _, port := range primaries {
+		fmt.Fprintf(&from, " 127.0.0.1:%d", port)
+		fmt.Fprintf(&list, " 127.0.0.1 port %d;", port)
+	}
+	corefile := fmt.Sprintf("mesos.:%d {\n bind 127.0.0.1\n errors\n secondary {\n  transfer from%s\n }\n}\n", s.coreDNS, from.String())
 	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).waitFor(`CoreDNS-`)
 	conf := fmt.Sprintf(`options {
  directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
  recursion no; dnssec-validation no; notify no; min-refresh-time 1;
 };
 controls { };
-zone "mesos" { type secondary; file "mesos"; primaries { 127.0.0.1 port %d; }; };
-`, dir, s.bind, primary)
+zone "mesos" { type secondary; file "mesos"; primaries {%s }; };
+`, dir, s.bind, list.String())
 	start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf)).waitFor(`zone mesos/IN: transferred serial (\d+)`)
 }
 
-// TestScaleOut has secondaries follow a primary that watches a cluster, which then
-// crashes and comes back.
+// TestScaleOut has secondaries follow two primaries that watch a cluster, which
+// then crash, and of which one comes back.
 func TestScaleOut(t *testing.T) {
 	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0").waitFor(`at (http://\S+)`)
-	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
-	primary := startPrimary(t, port, master, s)
-	s.start(t, port)
-	follow := func(before string) {
+	ports, s := []int{freePort(t), freePort(t)}, secondaries{freePort(t), freePort(t)}
+	primaries := []*program{startPrimary(t, ports[0], master, s), startPrimary(t, ports[1], master, s)}
+	s.start(t, ports...)
+	// follow waits until the app wanderer, which moves every five seconds, is found where the
+	// primary says, and not where it was.
+	follow := func(primary int, before string) string {
 		t.Helper()
+		var ours string
 		for name, secondary := range s.all {
-			eventually(t, func() string { // the app wanderer moves every five seconds
-				ours, theirs := short(t, port, "wanderer.marathon.mesos", "A"), short(t, secondary, "wanderer.marathon.mesos", "A")
-				if ours == before || ours == "" || theirs != ours {
+			eventually(t, func() string {
+				ours = short(t, primary, "wanderer.marathon.mesos", "A")
+				if theirs := short(t, secondary, "wanderer.marathon.mesos", "A"); ours == before || ours == "" || theirs != ours {
 					return fmt.Sprintf("%s answers %q, the primary %q", name, theirs, ours)
 				}
 				return ""
 			})
 		}
+		return ours
 	}
-	follow("")
-	before := short(t, port, "wanderer.marathon.mesos", "A")
-	follow(before)
-
-	if err := primary.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	kill := func(p *program) {
+		t.Helper()
+		if err := p.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
 	}
+	before := follow(ports[0], follow(ports[0], ""))
+	kill(primaries[0])
+	before = follow(ports[1], before)
+	kill(primaries[1])
 	for name, secondary := range s.all {
 		for owner, want := range map[string]string{"nginx.marathon.mesos": nginx, "nope.marathon.mesos": ""} {
 			if got := short(t, secondary, owner, "A"); got != want {
-				t.Errorf("without its primary, %s answers %s with %q", name, owner, got)
+				t.Errorf("without its primaries, %s answers %s with %q", name, owner, got)
 			}
 		}
 	}
-	before = short(t, s.bind, "wanderer.marathon.mesos", "A")
-	startPrimary(t, port, master, s)
-	follow(before)
+	startPrimary(t, ports[0], master, s)
+	follow(ports[0], before)
 }
 
 // TestManyChanges has secondaries follow a thousand changes a second.
