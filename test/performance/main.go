@@ -22,6 +22,7 @@ import (
 // options are how much is measured.
 type options struct {
 	out     string
+	readme  string        // to bring up to date, or ""
 	sizes   []int         // clusters to load
 	tasks   int           // of the cluster for everything else
 	rounds  int           // of each server, of which the median counts
@@ -63,6 +64,7 @@ func main() {
 	}
 	isQuick := flag.Bool("quick", false, "measure small clusters for a short time, to try it")
 	out := flag.String("out", "docs/performance", "directory for the table and the plots")
+	readme := flag.String("readme", "", "document whose table is to be replaced, between the lines "+tableBegins+" and "+tableEnds)
 	only := flag.String("only", strings.Join(names, ","), "what to measure")
 	flag.Parse()
 	if role, ok := roles[flag.Arg(0)]; ok { // a process that is measured
@@ -75,7 +77,7 @@ func main() {
 	if *isQuick {
 		o = quick
 	}
-	o.out = *out
+	o.out, o.readme = *out, *readme
 	if err := run(o, strings.Split(*only, ",")); err != nil {
 		log.Fatal(err)
 	}
@@ -109,6 +111,11 @@ func run(o options, only []string) error {
 			return err
 		}
 	}
+	if o.readme != "" {
+		if err := r.replaceIn(o.readme); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(filepath.Join(o.out, "README.md"), []byte(r.page()), 0o644)
 }
 
@@ -132,6 +139,26 @@ func (r *report) plot(name string, p plot) {
 		r.plots = make(map[string]plot)
 	}
 	r.plots[name] = p
+}
+
+// The lines of a document around its table.
+const (
+	tableBegins = "<!-- measured by make bench-e2e -->"
+	tableEnds   = "<!-- until here -->"
+)
+
+// replaceIn puts the table in place of that in a document.
+func (r *report) replaceIn(document string) error {
+	b, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	before, rest, begins := strings.Cut(string(b), tableBegins+"\n")
+	_, after, ends := strings.Cut(rest, tableEnds+"\n")
+	if !begins || !ends {
+		return fmt.Errorf("%s has no line %s before one %s", document, tableBegins, tableEnds)
+	}
+	return os.WriteFile(document, []byte(before+tableBegins+"\n"+r.table()+tableEnds+"\n"+after), 0o644)
 }
 
 // page is the report as a document.
