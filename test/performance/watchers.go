@@ -14,40 +14,39 @@ import (
 
 const manyWatchers = 1000
 
-// measureWatchers compares a simulated master with one and with a thousand
-// subscribers. What a real one takes is its own; the bytes are the same.
+// measureWatchers looks what a simulated master takes with one subscriber and with a
+// thousand. What a real one takes is its own; what it sends is the same.
 func measureWatchers(ctx context.Context, o *options, r *report) error {
-	const tasks, rate = 1000, 10
-	var costs, sizes []float64
-	for _, watchers := range []int{1, manyWatchers} {
-		cpu, memory, err := watch(ctx, o, tasks, rate, watchers)
+	for _, c := range []struct{ tasks, rate, watchers int }{
+		{o.tasks, o.changes[len(o.changes)-1], 1},
+		{1000, 10, 1},
+		{1000, 10, manyWatchers},
+	} {
+		cpu, err := watch(ctx, o, c.tasks, c.rate, c.watchers)
 		if err != nil {
 			return err
 		}
-		costs, sizes = append(costs, cpu), append(sizes, memory)
+		r.add(fmt.Sprintf("a simulated master of %d tasks, %d changes a second, subscribers: %d", c.tasks, c.rate, c.watchers), "",
+			"CPU %.1f %% of one processor", cpu*100)
 	}
-	r.add(fmt.Sprintf("a simulated master with %d subscribers, %d tasks, %d changes a second", manyWatchers, tasks, rate), "",
-		"CPU %.0f %% of one processor (%.1f %% with one subscriber), %.0f KB of memory for each",
-		costs[1]*100, costs[0]*100, (sizes[1]-sizes[0])/1000/(manyWatchers-1))
 	return nil
 }
 
-// watch returns what part of a processor a master takes that has so many watchers,
-// and its resident memory.
-func watch(ctx context.Context, o *options, tasks, rate, watchers int) (cpu, memory float64, err error) {
+// watch returns what part of a processor a master takes that has so many watchers.
+func watch(ctx context.Context, o *options, tasks, rate, watchers int) (float64, error) {
 	dir, err := os.MkdirTemp("", "performance")
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer os.RemoveAll(dir)
 	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks), "-changes", strconv.Itoa(rate))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer sim.stop()
 	clients, err := startSelf(dir, "watch", master, strconv.Itoa(watchers))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer clients.stop()
 	if err := eventually(ctx, time.Minute, func() bool {
@@ -55,13 +54,9 @@ func watch(ctx context.Context, o *options, tasks, rate, watchers int) (cpu, mem
 		return err == nil && strings.Contains(string(b), "all are subscribed")
 	}); err != nil {
 		b, _ := os.ReadFile(clients.log) // what there is
-		return 0, 0, fmt.Errorf("subscribing: %w\n%s", err, b)
+		return 0, fmt.Errorf("subscribing: %w\n%s", err, b)
 	}
-	if cpu, err = usage(ctx, sim, o.length); err != nil {
-		return 0, 0, err
-	}
-	memory, err = sim.status("VmRSS")
-	return cpu, memory, err
+	return usage(ctx, sim, o.length)
 }
 
 // usage returns what part of a processor a process takes for some time.
