@@ -300,28 +300,12 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// BenchmarkHeap reports what a task of a cluster of 100,000 keeps of the heap:
-// its model and its records in both schemes and a reverse zone.
+// BenchmarkHeap reports what a task of a cluster of 100,000 keeps of the heap.
 func BenchmarkHeap(b *testing.B) {
 	for _, instances := range []int{1, 3} {
 		b.Run(fmt.Sprintf("instances%d", instances), func(b *testing.B) {
 			for b.Loop() {
-				b.StopTimer()
-				before := liveHeap()
-				p := newTestPublisher(&rules{sources: []source{netinfo, host}})
-				p.zones[mesosDNS] = p.zones[mesosDNS][:1]
-				p.zones[reverse] = p.zones[reverse][:1]
-				c := cluster.New(nil)
-				c.Apply(mesos.Subscribed{State: bigState(b, 100_000, instances)})
-				b.StartTimer()
-				ch := c.Take()
-				p.publish(&ch, zone.Status{Complete: true})
-				ch = cluster.Changes{}
-				b.StopTimer()
-				b.ReportMetric(float64(liveHeap()-before)/100_000, "heap-B/task")
-				runtime.KeepAlive(p)
-				runtime.KeepAlive(c)
-				b.StartTimer()
+				b.ReportMetric(float64(heapOfTask(b, 100_000, instances)), "heap-B/task")
 			}
 		})
 	}
@@ -329,21 +313,29 @@ func BenchmarkHeap(b *testing.B) {
 
 // TestHeap holds the memory of a task to what it is known to take, with some room.
 func TestHeap(t *testing.T) {
-	const tasks, most = 30_000, 1800 // octets
+	const most = 1800 // octets
+	if got := heapOfTask(t, 30_000, 3); got > most {
+		t.Errorf("%d octets a task", got)
+	}
+}
+
+// heapOfTask returns what each task of a cluster keeps of the heap, in octets: its
+// model and its records in both schemes and a reverse zone.
+func heapOfTask(tb testing.TB, tasks, instances int) uint64 {
+	tb.Helper()
 	before := liveHeap()
 	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
 	p.zones[mesosDNS] = p.zones[mesosDNS][:1]
 	p.zones[reverse] = p.zones[reverse][:1]
 	c := cluster.New(nil)
-	c.Apply(mesos.Subscribed{State: bigState(t, tasks, 3)})
+	c.Apply(mesos.Subscribed{State: bigState(tb, tasks, instances)})
 	ch := c.Take()
 	p.publish(&ch, zone.Status{Complete: true})
 	ch = cluster.Changes{}
-	if got := (liveHeap() - before) / tasks; got > most {
-		t.Errorf("%d octets a task", got)
-	}
+	after := liveHeap()
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(c)
+	return (after - before) / uint64(tasks)
 }
 
 // liveHeap is how many octets of the heap are in use.
