@@ -269,7 +269,7 @@ func TestGather(t *testing.T) {
 // BenchmarkPublish moves tasks of a cluster of 100,000: from the event to the
 // published answer.
 func BenchmarkPublish(b *testing.B) {
-	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+	p := newLargePublisher()
 	c := cluster.New(nil)
 	state := bigState(b, 100_000, 3)
 	c.Apply(mesos.Subscribed{State: state})
@@ -287,12 +287,21 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// BenchmarkLoad takes in and publishes the state of a cluster of 10,000 tasks.
+// newLargePublisher returns a publisher of a zone of each scheme.
+func newLargePublisher() *publisher {
+	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+	for sch := range p.zones {
+		p.zones[sch] = p.zones[sch][:1]
+	}
+	return p
+}
+
+// BenchmarkLoad takes in and publishes the state of a cluster of 100,000 tasks.
 func BenchmarkLoad(b *testing.B) {
 	state := bigState(b, 100_000, 3)
 	b.ReportAllocs()
 	for b.Loop() {
-		p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+		p := newLargePublisher()
 		c := cluster.New(nil)
 		c.Apply(mesos.Subscribed{State: state})
 		ch := c.Take()
@@ -324,9 +333,7 @@ func TestHeap(t *testing.T) {
 func heapOfTask(tb testing.TB, tasks, instances int) uint64 {
 	tb.Helper()
 	before := liveHeap()
-	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
-	p.zones[mesosDNS] = p.zones[mesosDNS][:1]
-	p.zones[reverse] = p.zones[reverse][:1]
+	p := newLargePublisher()
 	c := cluster.New(nil)
 	c.Apply(mesos.Subscribed{State: bigState(tb, tasks, instances)})
 	ch := c.Take()
