@@ -21,9 +21,18 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
 
+// failoverTime is how long masters take at most until one of them leads: sessions
+// with ZooKeeper are over after ten seconds, and a registry takes up to a minute to
+// be read.
+const failoverTime = time.Minute
+
 // gather is how long the events of a burst wait for each other. It is also the
 // step of a zone's serial, which so never runs ahead of the clock.
 const gather = 10 * time.Millisecond
+
+// gatherNothing is the same where an event has changed nothing: that of a task that
+// is launched comes just before that of the task that runs.
+const gatherNothing = time.Millisecond
 
 // watcher keeps the model of a cluster from what its masters tell, and gives its
 // changes to the publishers of the stanzas that share it. It owns every
@@ -45,14 +54,16 @@ type watcher struct {
 	cluster    *cluster.Cluster
 	publishers []*publisher
 	masters    leader.View
-	leader     follow.Leader
-	known      bool        // a state is there, of a master or a snapshot
-	restored   bool        // it is of a snapshot
-	connected  bool        // a master that has told the state is listened to
-	published  bool        // a state has been published
-	status     zone.Status // as last published
-	oldest     time.Time   // when the oldest event that is not published came in
-	unsaved    bool        // the snapshot is older than what is published
+	leader     follow.Leader   // the last that has told a state
+	named      map[string]bool // host:port of the leaders that ZooKeeper has named since
+	lost       time.Time       // when it was last heard; zero while it is listened to
+	known      bool            // a state is there, of a master or a snapshot
+	restored   bool            // it is of a snapshot
+	connected  bool            // a master that has told the state is listened to
+	published  bool            // a state has been published
+	status     zone.Status     // as last published
+	oldest     time.Time       // when the oldest event that is not published came in
+	unsaved    bool            // the snapshot is older than what is published
 }
 
 // message is what other goroutines tell the publishing one: a follow.Message, a
@@ -95,6 +106,7 @@ func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolve
 		messages: make(chan message, 64),
 		done:     make(chan struct{}),
 		cluster:  cluster.New(resolver.Addrs),
+		named:    make(map[string]bool),
 	}
 	w.follower.Tell = w.tell
 	w.follower.Awaiting = func() bool { return w.stats.Load().awaiting }
@@ -211,7 +223,7 @@ func (w *watcher) publishLoop(ctx context.Context) {
 	defer timer.Stop()
 	defer holds.Stop()
 	var (
-		last  time.Time // of the last publication
+		next  time.Time // when to publish at the earliest
 		armed bool
 	)
 	for {
@@ -238,14 +250,16 @@ func (w *watcher) publishLoop(ctx context.Context) {
 		if armed || !w.known || w.oldest.IsZero() {
 			continue
 		}
-		if wait := gather - time.Since(last); wait > 0 {
+		if wait := time.Until(next); wait > 0 {
 			timer.Reset(wait)
 			armed = true
 			continue
 		}
+		pause := gatherNothing
 		if w.publish() {
-			last = time.Now()
+			pause = gather
 		}
+		next = time.Now().Add(pause)
 	}
 }
 
@@ -278,10 +292,17 @@ func (w *watcher) handle(m message) {
 		return
 	case follow.Masters:
 		w.masters = c.View
+		if c.Leader != nil {
+			w.named[c.Leader.Host] = true
+		}
 		w.setMasters()
 	case follow.State:
+		if w.missed(c.Leader.Endpoint) {
+			w.cluster.Outdate()
+		}
 		w.cluster.Apply(c.Subscribed)
-		w.leader = c.Leader
+		w.leader, w.lost = c.Leader, time.Time{}
+		clear(w.named)
 		w.known, w.connected, w.restored = true, true, false
 		w.setMasters()
 	case follow.Event:
@@ -293,10 +314,23 @@ func (w *watcher) handle(m message) {
 		w.compare(c)
 	case follow.Lost:
 		w.connected = false
+		w.lost = time.Unix(0, w.heard.Load())
 		w.updateStats()
 		return
 	}
 	w.due(m.at)
+}
+
+// missed reports whether tasks may have been launched between the last state or
+// event and the state of the next leader: another one has led meanwhile, or none
+// was heard for longer than a failover takes.
+func (w *watcher) missed(next string) bool {
+	for leader := range w.named {
+		if leader != next && leader != w.leader.Endpoint {
+			return true
+		}
+	}
+	return !w.lost.IsZero() && time.Since(w.lost) > failoverTime
 }
 
 // compare applies what differs in the answer of a master that was asked.
@@ -367,8 +401,8 @@ func (w *watcher) addrs(addr netip.Addr, hostname string) []netip.Addr {
 	return w.resolver.Addrs(hostname)
 }
 
-// publish gives what has changed to the publishers, and reports whether anything
-// has.
+// publish gives what has changed to the publishers, and reports whether there was
+// anything, if only a task's status of which no record is made.
 func (w *watcher) publish() bool {
 	changes := w.cluster.Take()
 	status := zone.Status{Complete: w.cluster.Complete(), Stale: w.restored}

@@ -890,3 +890,56 @@ func TestJoin(t *testing.T) {
 		t.Errorf("web is at %v", got)
 	}
 }
+
+// TestMissed lets leaders come and go, of which not all are listened to, and asks
+// whether names can be denied while the last one awaits an agent.
+func TestMissed(t *testing.T) {
+	agent := &mesos.Agent{ID: "s", Port: 5051}
+	named := func(host string) follow.Masters {
+		return follow.Masters{View: leader.View{Leader: parseMaster(t, host)}}
+	}
+	state := func(host string, s *mesos.State) follow.State {
+		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: host}}
+	}
+	for name, tc := range map[string]struct {
+		between []follow.Message
+		away    time.Duration
+		denied  bool
+	}{
+		"a failover":                       {[]follow.Message{follow.Lost{}, named("b:5050")}, 15 * time.Second, true},
+		"the old one is named again":       {[]follow.Message{follow.Lost{}, named("a:5050"), named("b:5050")}, 15 * time.Second, true},
+		"the next is named before the end": {[]follow.Message{named("b:5050"), follow.Lost{}}, 15 * time.Second, true},
+		"no one is named":                  {[]follow.Message{follow.Lost{}}, 15 * time.Second, true},
+		"another one led":                  {[]follow.Message{follow.Lost{}, named("c:5050"), named("b:5050")}, 15 * time.Second, false},
+		"it takes too long":                {[]follow.Message{follow.Lost{}, named("b:5050")}, 2 * time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
+				handle := func(content any) { w.handle(message{time.Now(), content}) }
+				handle(named("a:5050"))
+				handle(state("a:5050", &mesos.State{Agents: []*mesos.Agent{agent}}))
+				w.heard.Store(time.Now().UnixNano())
+				for _, m := range tc.between {
+					handle(m)
+				}
+				time.Sleep(tc.away)
+				handle(state("b:5050", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				if w.cluster.Complete() != tc.denied {
+					t.Errorf("complete: %v", !tc.denied)
+				}
+				// The next failover is as any other.
+				handle(follow.Event{Event: mesos.AgentAdded{Agent: agent}})
+				time.Sleep(5 * time.Second)
+				w.heard.Store(time.Now().UnixNano())
+				w.cluster.Expire()
+				handle(follow.Lost{})
+				handle(named("a:5050"))
+				handle(state("a:5050", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				if !w.cluster.Complete() {
+					t.Error("incomplete after the next failover")
+				}
+			})
+		})
+	}
+}

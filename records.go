@@ -30,7 +30,7 @@ const (
 // once.
 var tails = [schemes][]string{mesosDNS: {"slave"}, dcos: {"containerip", "agentip", "autoip"}}
 
-// The tails by their numbers.
+// The tails by their numbers, each of the zones of one scheme.
 const (
 	slave       zone.Tail = 1 // of mesosDNS
 	containerip zone.Tail = 1 // of dcos, and the others
@@ -193,7 +193,7 @@ func canonicalSuffix(taskID, agentID string) string {
 
 // restricted are last labels of framework names that would write into other
 // tasks' names.
-var restricted = []string{"slave", "containerip", "agentip", "autoip"}
+var restricted = slices.Concat(tails[:]...)
 
 // lastLabel returns the last label of a relative name.
 func lastLabel(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }

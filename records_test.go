@@ -58,6 +58,18 @@ func TestFrag(t *testing.T) {
 	}
 }
 
+func TestTails(t *testing.T) {
+	for _, tc := range []struct {
+		scheme scheme
+		tail   zone.Tail
+		label  string
+	}{{mesosDNS, slave, "slave"}, {dcos, containerip, "containerip"}, {dcos, agentip, "agentip"}, {dcos, autoip, "autoip"}} {
+		if got := tails[tc.scheme][tc.tail-1]; got != tc.label {
+			t.Errorf("%s is %s", tc.label, got)
+		}
+	}
+}
+
 func TestSpell(t *testing.T) {
 	long := strings.Repeat("c", 63)
 	for _, tc := range []struct{ name, canonical, service string }{

@@ -74,42 +74,41 @@ type Counts struct {
 // key identifies a task: its id is unique within its framework only.
 type key struct{ framework, task string }
 
-// tasks are those known: by the ids of their frameworks and their own.
-type tasks map[string]map[string]*taskNode
-
-func (t tasks) get(k key) *taskNode { return t[k.framework][k.task] }
-
-func (t tasks) put(k key, n *taskNode) {
-	if t[k.framework] == nil {
-		t[k.framework] = make(map[string]*taskNode)
-	}
-	t[k.framework][k.task] = n
+// tasks are those known.
+type tasks struct {
+	of    map[string]map[string]*taskNode // by the ids of their frameworks and their own
+	count int
 }
 
-func (t tasks) remove(k key) {
-	delete(t[k.framework], k.task)
-	if len(t[k.framework]) == 0 {
-		delete(t, k.framework)
+func (t *tasks) get(k key) *taskNode { return t.of[k.framework][k.task] }
+
+// put adds a task that is not known.
+func (t *tasks) put(k key, n *taskNode) {
+	if t.of[k.framework] == nil {
+		t.of[k.framework] = make(map[string]*taskNode)
+	}
+	t.of[k.framework][k.task] = n
+	t.count++
+}
+
+// remove removes a task that is known.
+func (t *tasks) remove(k key) {
+	t.count--
+	delete(t.of[k.framework], k.task)
+	if len(t.of[k.framework]) == 0 {
+		delete(t.of, k.framework)
 	}
 }
 
 // all yields every task; those yielded may be removed meanwhile.
-func (t tasks) all(yield func(key, *taskNode) bool) {
-	for framework, of := range t {
+func (t *tasks) all(yield func(key, *taskNode) bool) {
+	for framework, of := range t.of {
 		for id, n := range of {
 			if !yield(key{framework, id}, n) {
 				return
 			}
 		}
 	}
-}
-
-func (t tasks) count() int {
-	n := 0
-	for _, of := range t {
-		n += len(of)
-	}
-	return n
 }
 
 // taskNode is a known task and its place in its agent's and framework's lists.
@@ -147,7 +146,7 @@ type Cluster struct {
 	awaited    map[string]time.Time // see hold.go
 	held       map[string]time.Time // see hold.go
 	blank      time.Time            // until when a leader that began without any agent may lack some
-	restored   bool                 // all that is known is from before a master spoke
+	outdated   bool                 // all that is known is of a snapshot, or may have changed since; until the next state
 	deadline   time.Time            // no later than the first in awaited, held and doubts; zero if there is none
 	heldTasks  int
 	named      *named              // by events since a comparison began; nil while there is none
@@ -170,7 +169,7 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 	}
 	return &Cluster{
 		Resolve:    resolve,
-		tasks:      make(tasks),
+		tasks:      tasks{of: make(map[string]map[string]*taskNode)},
 		agents:     make(map[string]*owner[Agent]),
 		frameworks: make(map[string]*owner[Framework]),
 		awaited:    make(map[string]time.Time),
@@ -182,13 +181,13 @@ func New(resolve func(host string) []netip.Addr) *Cluster {
 // Counts returns the sizes of the cluster.
 func (c *Cluster) Counts() Counts {
 	n := c.counts
-	n.Tasks, n.Held = c.tasks.count(), c.heldTasks
+	n.Tasks, n.Held = c.tasks.count, c.heldTasks
 	return n
 }
 
 // Complete reports whether all that runs is known: no agent is awaited, and a
 // master has spoken.
-func (c *Cluster) Complete() bool { return !c.restored && len(c.awaited) == 0 }
+func (c *Cluster) Complete() bool { return !c.outdated && len(c.awaited) == 0 }
 
 // Apply takes in an event.
 func (c *Cluster) Apply(ev mesos.Event) {
@@ -196,7 +195,7 @@ func (c *Cluster) Apply(ev mesos.Event) {
 	switch ev := ev.(type) {
 	case mesos.Subscribed:
 		c.replace(ev.State)
-		c.restored = false
+		c.outdated = false
 	case mesos.TaskAdded:
 		c.addTask(ev.Task)
 		c.doubtOwners(ev.Task)
@@ -491,7 +490,7 @@ func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
 // State returns the running tasks with their agents and frameworks, as a master
 // would tell them.
 func (c *Cluster) State() *mesos.State {
-	s := &mesos.State{Tasks: make([]*mesos.Task, 0, c.tasks.count()), Agents: make([]*mesos.Agent, 0, len(c.agents))}
+	s := &mesos.State{Tasks: make([]*mesos.Task, 0, c.tasks.count), Agents: make([]*mesos.Agent, 0, len(c.agents))}
 	for _, n := range c.tasks.all {
 		if n.instance().Valid() {
 			s.Tasks = append(s.Tasks, n.task)

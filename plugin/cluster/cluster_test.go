@@ -157,8 +157,8 @@ func TestNothingIsLeft(t *testing.T) {
 			c.Apply(ev)
 		}
 		n := c.Counts()
-		if len(c.tasks)+len(c.agents)+len(c.frameworks)+len(c.held) != 0 || n != (Counts{}) {
-			t.Errorf("%s: %d frameworks of tasks, %d agents, %d frameworks, %+v", name, len(c.tasks), len(c.agents), len(c.frameworks), c.Counts())
+		if len(c.tasks.of)+len(c.agents)+len(c.frameworks)+len(c.held) != 0 || n != (Counts{}) {
+			t.Errorf("%s: %d frameworks of tasks, %d agents, %d frameworks, %+v", name, len(c.tasks.of), len(c.agents), len(c.frameworks), c.Counts())
 		}
 	}
 }

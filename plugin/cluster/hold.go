@@ -23,7 +23,7 @@ const announceTime = time.Second
 // goes; zero for one that has not re-registered.
 //
 // c.awaited has the agents whose tasks are not all known: those of which nothing
-// is, and those of which only a snapshot tells. Its times are those at which
+// is, and those of which only what is outdated tells. Its times are those at which
 // they will have told; zero for one that has not re-registered. Until then no
 // name can be denied.
 
@@ -31,8 +31,12 @@ const announceTime = time.Second
 // speaks.
 func (c *Cluster) Restore(s *mesos.State) {
 	c.replace(s)
-	c.restored = true
+	c.outdated = true
 }
+
+// Outdate says that events have been missed: there may be tasks that none has told
+// of. The next state is taken as it is after a snapshot.
+func (c *Cluster) Outdate() { c.outdated = true }
 
 // replace makes s the whole cluster: what it does not name is held, if its
 // agent may yet tell of it, or gone.
@@ -107,7 +111,7 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 		if known && a.epoch != c.epoch {
 			c.until(c.held, r.ID, time.Time{})
 		}
-		if !known || unsure || c.restored {
+		if !known || unsure || c.outdated {
 			c.until(c.awaited, r.ID, time.Time{})
 		}
 	}
@@ -128,7 +132,7 @@ func (c *Cluster) holdAll() {
 			continue
 		}
 		c.until(c.held, id, c.blank)
-		if c.restored {
+		if c.outdated {
 			c.until(c.awaited, id, c.blank)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 // that many names of the zone end with. They are kept without it, so that names
 // that differ in nothing else share the memory of their head.
 type Owner struct {
-	Head string // "" without a Tail is the apex
+	Head string // "" is the apex, or the Tail's own name
 	Tail Tail
 }
 
@@ -24,7 +24,10 @@ func Name(name string) Owner { return Owner{Head: name} }
 // one.
 func (z *Zone) cut(o Owner) Owner {
 	dot := strings.LastIndexByte(o.Head, '.')
-	if o.Tail != 0 || dot < 0 {
+	switch {
+	case o.Tail != 0 && o.Head == "":
+		return Owner{Head: z.Tails[o.Tail-1]}
+	case o.Tail != 0 || dot < 0:
 		return o
 	}
 	for i, label := range z.Tails {
@@ -41,10 +44,8 @@ func (z *Zone) above(o Owner) Owner {
 	switch {
 	case found:
 		return Owner{rest, o.Tail}
-	case o.Tail != 0:
-		return Owner{Head: z.Tails[o.Tail-1]}
 	}
-	return Owner{}
+	return z.cut(Owner{Tail: o.Tail})
 }
 
 // absolute returns the full name of o.

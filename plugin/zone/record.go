@@ -90,15 +90,21 @@ func (r *rr) target() Owner { return Owner{*r.text, Tail(r.value)} }
 // compareRR orders records by what they are; how often they were added does not
 // matter.
 func compareRR(a, b rr) int {
-	return cmp.Or(cmp.Compare(a.kind(), b.kind()), compareData(a, b))
+	if c := cmp.Compare(a.kind(), b.kind()); c != 0 {
+		return c
+	}
+	return compareData(a, b)
 }
 
 // compareServed compares records as they are answered, standby or not.
 func compareServed(a, b rr) int {
-	return cmp.Or(cmp.Compare(a.kind()&^standbyBit, b.kind()&^standbyBit), compareData(a, b))
+	if c := cmp.Compare(a.kind()&^standbyBit, b.kind()&^standbyBit); c != 0 {
+		return c
+	}
+	return compareData(a, b)
 }
 
-// compareData compares records of one type.
+// compareData compares records of one type: all have a text, or none has.
 func compareData(a, b rr) int {
 	if c := cmp.Compare(a.value, b.value); c != 0 || a.text == b.text {
 		return c

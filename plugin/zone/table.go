@@ -1,14 +1,14 @@
 package zone
 
-// A table is an immutable hash table of nodes. Its pages are split as they fill,
-// and the pages that the transaction does not touch are shared with the
-// generation before, so that a change costs about the same at a thousand names
-// and at a million (extendible hashing: a page is found by as many of the highest
-// bits of a name's tag as it takes).
+// A table is an immutable hash table of nodes. Its pages are split as they fill
+// (extendible hashing: a page is found by as many of the highest bits of a name's
+// tag as it takes), and those that a transaction does not touch are shared with
+// the generation before. What a transaction copies is a page for each name that it
+// changes, and the directory of pages once: 64 KB of it for a million names.
 type table struct {
-	tx    uint32 // the transaction that may change pages
-	depth uint8  // how many bits of a tag are an index of pages
-	pages []*page
+	tx    uint32  // the transaction that may change pages
+	depth uint8   // how many bits of a tag are an index of pages
+	pages []*page // the directory; it never shrinks
 }
 
 const (
@@ -155,7 +155,8 @@ func (t *table) place(p *page, tag uint32) {
 	}
 }
 
-// split makes two of the transaction's own page of a tag.
+// split makes two of the transaction's own page of a tag. That more names than fit
+// a page have all bits in common is not to be expected of a hash with a secret seed.
 func (t *table) split(tag uint32) {
 	old := t.pages[t.index(tag)]
 	if old.depth == t.depth {

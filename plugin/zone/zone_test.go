@@ -232,6 +232,46 @@ func TestNamesThatDoNotFit(t *testing.T) {
 	}
 }
 
+// TestTails asks for names that end with a label that is kept once, and for those
+// labels' own names.
+func TestTails(t *testing.T) {
+	z := New(Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Tails: []string{"slave"}})
+	tx := z.Begin()
+	tx.Add(Owner{Head: "a.f", Tail: 1}, Address(addr("192.0.2.1")))
+	tx.Add(Name("b.f.slave"), Address(addr("192.0.2.2")))
+	tx.Add(Owner{Tail: 1}, Address(addr("192.0.2.3")))
+	tx.Add(Name("slave"), Address(addr("192.0.2.4")))
+	tx.Add(Name("s"), Service(Name("a.f.slave"), 80))
+	tx.Add(Name("s"), Service(Owner{Head: "a.f", Tail: 1}, 80))
+	tx.Publish(now, Status{Complete: true})
+	for owner, want := range map[string]string{
+		"a.f.slave": "192.0.2.1", "b.f.slave": "192.0.2.2", "slave": "192.0.2.3 192.0.2.4", "f.slave": "", "a.f": "nope", "x.slave": "nope",
+	} {
+		r := z.Current().Lookup(owner, owner+".mesos.", dns.TypeA, 0)
+		if r.Exists != (want != "nope") || r.Exists && data(r.Answer) != want {
+			t.Errorf("%s: exists: %v, %q", owner, r.Exists, data(r.Answer))
+		}
+	}
+	if r := z.Current().Lookup("s", "s.mesos.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 a.f.slave.mesos." || data(r.Additional) != "192.0.2.1" {
+		t.Errorf("SRV: %q, %q", data(r.Answer), data(r.Additional))
+	}
+}
+
+// TestAddressAndService has both at one name, of which all that differs is what they
+// are: 10.0.0.1 is the same number as port 2560 and the first Tail.
+func TestAddressAndService(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	tx.Add(Name("x"), Service(Name("t.marathon"), 2560))
+	tx.Add(Name("x"), Address(addr("10.0.0.1")))
+	tx.Publish(now, Status{Complete: true})
+	for qtype, want := range map[uint16]string{dns.TypeA: "10.0.0.1", dns.TypeSRV: "0 1 2560 t.marathon.mesos."} {
+		if got := data(z.Current().Lookup("x", "x.mesos.", qtype, 0).Answer); got != want {
+			t.Errorf("%s: %q", dns.TypeToString[qtype], got)
+		}
+	}
+}
+
 // TestRoot keeps the root zone.
 func TestRoot(t *testing.T) {
 	z := newZone(".")
