@@ -82,6 +82,9 @@ type Follower struct {
 	doubt   chan struct{}
 	untold  string // the master of which it was logged that it does not name itself
 
+	viewing sync.Mutex // held while a view is taken in and told, which is in order so
+	ordered []*url.URL // the masters, once SetMasters has said
+
 	mu      sync.Mutex
 	view    *leader.View // nil before the first
 	attempt *attempt     // under way, or nil
@@ -115,7 +118,7 @@ func (a *attempt) at(u *url.URL) bool {
 // Run follows until ctx is done.
 func (f *Follower) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { f.Finder.Run(ctx, func(v leader.View) { f.setView(ctx, v) }) })
+	wg.Go(func() { f.Finder.Run(ctx, func(v leader.View) { f.found(ctx, v) }) })
 	wg.Go(func() {
 		select {
 		case <-f.changed:
@@ -142,9 +145,22 @@ func signal(c chan struct{}) {
 	}
 }
 
-// SetMasters says that the masters are these, as the finder does.
+// SetMasters says that the masters are these, in place of the finder.
 func (f *Follower) SetMasters(ctx context.Context, masters []*url.URL) {
+	f.viewing.Lock()
+	defer f.viewing.Unlock()
+	f.ordered = masters
 	f.setView(ctx, leader.View{Masters: masters})
+}
+
+// found takes in what the finder says.
+func (f *Follower) found(ctx context.Context, v leader.View) {
+	f.viewing.Lock()
+	defer f.viewing.Unlock()
+	if f.ordered != nil {
+		v.Masters = f.ordered
+	}
+	f.setView(ctx, v)
 }
 
 // setView takes in new masters. An attempt at one that leads no more is left at

@@ -780,3 +780,20 @@ func TestElectionAfterRedirect(t *testing.T) {
 		}
 	})
 }
+
+// TestSetMasters puts masters into another order before the finder says the first.
+func TestSetMasters(t *testing.T) {
+	a, b := parseMaster(t, "192.0.2.1:5050"), parseMaster(t, "192.0.2.2:5050")
+	f := New("test", leader.List{a, b}, mesos.NewClient(mesos.Config{}))
+	var told []*url.URL
+	f.Tell = func(_ context.Context, m Message) {
+		if m, ok := m.(Masters); ok {
+			told = m.Masters
+		}
+	}
+	f.SetMasters(t.Context(), []*url.URL{b, a})
+	f.found(t.Context(), leader.View{Masters: []*url.URL{a, b}})
+	if !slices.Equal(told, []*url.URL{b, a}) {
+		t.Errorf("the masters are %v", told)
+	}
+}
