@@ -107,6 +107,9 @@ func (tx *Tx) own(owner Owner) *node {
 		n.rrs = append(make([]rr, 0, len(before.rrs)+1), before.rrs...)
 	}
 	tx.next.tables[owner.Tail].put(tx.zone.tag(n.head), n, tx.id)
+	if len(tx.touched) == cap(tx.touched) { // append would copy millions several times
+		tx.touched = slices.Grow(tx.touched, len(tx.touched)+8)
+	}
 	tx.touched = append(tx.touched, touch{before, n, owner.Tail})
 	return n
 }
