@@ -52,7 +52,7 @@ func (s secondaries) start(t *testing.T, primaries ...int) {
 	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).waitFor(`CoreDNS-`)
 	conf := fmt.Sprintf(`options {
  directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
- recursion no; dnssec-validation no; notify no; min-refresh-time 1;
+ recursion no; dnssec-validation no; notify no; min-refresh-time 1; max-records-per-type 0;
 };
 controls { };
 zone "mesos" { type secondary; file "mesos"; primaries {%s }; };
@@ -106,7 +106,7 @@ func TestScaleOut(t *testing.T) {
 
 // TestManyChanges has secondaries follow a thousand changes a second.
 func TestManyChanges(t *testing.T) {
-	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "2000", "-changes", "1000").waitFor(`at (http://\S+)`)
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "2000", "-agents", "200", "-changes", "1000").waitFor(`at (http://\S+)`)
 	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
 	startPrimary(t, port, master, s)
 	s.start(t, port)

@@ -5,10 +5,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log"
-	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -33,7 +35,7 @@ type options struct {
 
 var full = options{
 	sizes: []int{1_000, 10_000, 100_000, 1_000_000}, tasks: 100_000,
-	rounds: 5, length: 8 * time.Second, idle: 10 * time.Minute, changes: []int{1, 100, 1000},
+	rounds: 3, length: 8 * time.Second, idle: 10 * time.Minute, changes: []int{1, 100, 1000},
 }
 
 // quick is a round of everything that takes a minute, to see that it works.
@@ -85,6 +87,7 @@ func main() {
 
 // roles are the processes that this program is beside the measuring one.
 var roles = map[string]func(args []string) error{
+	"ask":   askMany,
 	"echo":  serveEcho,
 	"watch": watchMany,
 }
@@ -92,54 +95,90 @@ var roles = map[string]func(args []string) error{
 func run(o options, only []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var r report
+	r, err := readReport(o.out)
+	if err != nil {
+		return err
+	}
 	for _, p := range parts {
 		if !slices.Contains(only, p.name) {
 			continue
 		}
 		log.Printf("measuring %s", p.name)
-		if err := p.measure(ctx, &o, &r); err != nil {
+		r.begin(p.name)
+		if err := p.measure(ctx, &o, r); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
-		return err
-	}
 	fmt.Print(r.table())
-	for name, p := range r.plots {
-		if err := os.WriteFile(filepath.Join(o.out, name+".svg"), p.svg(), 0o644); err != nil {
-			return err
-		}
-	}
 	if o.readme != "" {
 		if err := r.replaceIn(o.readme); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(o.out, "README.md"), []byte(r.page()), 0o644)
+	return r.write(o.out)
 }
 
-// report is what was found.
+// report is what was found: in this run, and in those before of what this one does
+// not measure.
 type report struct {
-	rows  []row
-	plots map[string]plot
+	figures map[string][]row // by the part
+	part    string           // that is measured
+	plots   map[string]plot  // of this run
 }
 
 // row is a line of the table.
-type row struct{ what, figure, goal string }
+type row struct{ What, Figure, Goal string }
+
+// figuresFile keeps what was found, in the directory of the report.
+const figuresFile = "figures.json"
+
+// readReport returns what was found before, if anything was.
+func readReport(dir string) (*report, error) {
+	r := &report{figures: make(map[string][]row), plots: make(map[string]plot)}
+	b, err := os.ReadFile(filepath.Join(dir, figuresFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, json.Unmarshal(b, &r.figures)
+}
+
+// write writes the report as files in dir.
+func (r *report) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	figures, err := json.MarshalIndent(r.figures, "", "\t")
+	if err != nil {
+		return err
+	}
+	files := map[string][]byte{"README.md": []byte(r.page()), figuresFile: append(figures, '\n')}
+	for name, p := range r.plots {
+		files[name+".svg"] = p.svg()
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin says what is measured next.
+func (r *report) begin(part string) {
+	r.part = part
+	delete(r.figures, part)
+}
 
 func (r *report) add(what, goal, format string, args ...any) {
 	figure := fmt.Sprintf(format, args...)
 	log.Printf("%s: %s", what, figure)
-	r.rows = append(r.rows, row{what, figure, goal})
+	r.figures[r.part] = append(r.figures[r.part], row{what, figure, goal})
 }
 
-func (r *report) plot(name string, p plot) {
-	if r.plots == nil {
-		r.plots = make(map[string]plot)
-	}
-	r.plots[name] = p
-}
+func (r *report) plot(name string, p plot) { r.plots[name] = p }
 
 // The lines of a document around its table.
 const (
@@ -166,8 +205,8 @@ func (r *report) page() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Performance\n\nMeasured by `make bench-e2e` with %d processors (%s) and %s, all processes on the\nsame machine and on loopback. Compare figures of one run with each other: machines differ, and are not always\nalone.\n\n", runtime.NumCPU(), processor(), runtime.Version())
 	b.WriteString(r.table())
-	for _, name := range slices.Sorted(maps.Keys(r.plots)) {
-		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", r.plots[name].title, name)
+	for _, p := range []string{"query", "load", "changes"} {
+		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", p, p)
 	}
 	return b.String()
 }
@@ -189,8 +228,10 @@ func processor() string {
 func (r *report) table() string {
 	var b strings.Builder
 	b.WriteString("| what | measured | goal |\n|---|---|---|\n")
-	for _, row := range r.rows {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", row.what, row.figure, row.goal)
+	for _, p := range parts {
+		for _, row := range r.figures[p.name] {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.What, row.Figure, row.Goal)
+		}
 	}
 	return b.String()
 }

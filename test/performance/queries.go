@@ -91,7 +91,7 @@ func startServers(ctx context.Context, dir string, o *options) (map[string]*serv
 	started = append(started, sim)
 	servers := make(map[string]*server)
 	for name, block := range map[string]string{
-		"calicomesos": "calicomesos mesos {\nmaster " + master + "\n}",
+		"calicomesos": "calicomesos mesos {\nmaster " + master + "\ncontainerip\n}",
 		"hosts":       "hosts " + filepath.Join(dir, "hosts") + " {\nttl 5\nreload 0\n}",
 		"whoami":      "whoami",
 	} {
@@ -100,17 +100,12 @@ func startServers(ctx context.Context, dir string, o *options) (map[string]*serv
 		}
 		started = append(started, servers[name].process)
 	}
-	port, err := freePort()
+	echo, err := startEcho(dir)
 	if err != nil {
 		return nil, stop, err
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	p, err := startSelf(dir, "echo", addr)
-	if err != nil {
-		return nil, stop, err
-	}
-	started = append(started, p)
-	servers["echo"] = &server{p, addr}
+	started = append(started, echo.process)
+	servers["echo"] = echo
 	for name, s := range servers {
 		if name == "whoami" { // has no addresses for names
 			continue
@@ -120,6 +115,17 @@ func startServers(ctx context.Context, dir string, o *options) (map[string]*serv
 		}
 	}
 	return servers, stop, nil
+}
+
+// startEcho runs a server that answers every question with the same addresses.
+func startEcho(dir string) (*server, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", port)
+	p, err := startSelf(dir, "echo", addr)
+	return &server{p, addr}, err
 }
 
 // startSelf runs this program in another role.

@@ -64,7 +64,7 @@ func measureFamily(ctx context.Context, o *options, r *report, dir, master strin
 	if err != nil {
 		return err
 	}
-	seen, _ := c.run(ctx, o)
+	seen := c.run(ctx, o)
 	r.add(fmt.Sprintf("with %d × %s as secondary", len(kinds), kinds[0]), "follow 1,000 changes a second",
 		"CPU %.0f %% the primary, %.0f %% each secondary; a change is seen there after p50 %.1f s, p99 %.1f s",
 		cpu[0]*100, cpu[1]*100, median(seen)/1000, quantile(seen, 0.99)/1000)
@@ -106,7 +106,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*serv
 		ports[i] = port
 		to = append(to, fmt.Sprintf("127.0.0.1:%d", port))
 	}
-	block := "calicomesos mesos {\nmaster " + master + "\n}"
+	block := "calicomesos mesos {\nmaster " + master + "\ncontainerip\n}"
 	if len(to) > 0 {
 		block += "\ntransfer {\nto " + strings.Join(to, " ") + "\n}"
 	}
@@ -155,6 +155,7 @@ func startBIND(dir string, port int, primary string) (*server, error) {
 	text := fmt.Sprintf(`options {
  directory %q; pid-file none; session-keyfile none; listen-on-v6 { none; }; listen-on port %d { 127.0.0.1; };
  recursion no; dnssec-validation no; notify no; min-refresh-time 1; serial-query-rate 1000;
+ max-records-per-type 0;
 };
 controls { };
 zone "mesos" { type secondary; file "mesos.%d"; masterfile-format raw; primaries { %s port %s; }; };
