@@ -19,7 +19,7 @@ type loaded struct {
 // the last task.
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	var seconds, cpu, megabytes series
-	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak resident memory (MB)"
+	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
 	nothing, err := load(ctx, 10)
 	if err != nil {
 		return err

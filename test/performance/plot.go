@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"math"
+	"slices"
 	"strconv"
 )
 
@@ -36,6 +37,7 @@ const (
 	width, height = 640, 360
 	left, right   = 70, 150
 	top, bottom   = 40, 50
+	lineHeight    = 14
 )
 
 var colors = []string{"#0072b2", "#d55e00", "#009e73", "#cc79a7"}
@@ -118,6 +120,7 @@ func (s *shape) drawLines(lines []series) {
 	for _, v := range ys.ticks() {
 		s.Texts = append(s.Texts, text{left - 6, s.Ground - ys.part(v)*(height-top-bottom) + 4, "end", number(v)})
 	}
+	labels := make([]float64, 0, len(lines)) // how high they stand
 	for i, l := range lines {
 		var b bytes.Buffer
 		var y float64
@@ -126,7 +129,11 @@ func (s *shape) drawLines(lines []series) {
 			fmt.Fprintf(&b, "%.1f,%.1f ", left+xs.part(p.x)*(width-left-right), y)
 		}
 		s.Lines = append(s.Lines, drawnLine{b.String(), colors[i%len(colors)]})
-		s.Texts = append(s.Texts, text{width - right + 6, y + 4, "start", l.name})
+		for slices.ContainsFunc(labels, func(other float64) bool { return math.Abs(other-y) < lineHeight }) {
+			y += lineHeight
+		}
+		labels = append(labels, y)
+		s.Texts = append(s.Texts, text{width - right + 6, math.Round(y) + 4, "start", l.name})
 	}
 }
 
@@ -161,4 +168,10 @@ func (a *axis) ticks() []float64 {
 	return all
 }
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) }
+// number returns v with three digits, and all of a large number.
+func number(v float64) string {
+	if v >= 100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
