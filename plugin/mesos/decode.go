@@ -55,7 +55,7 @@ func (d *decoder) share(a *App, parts ...[]byte) *App {
 		h.Write(p)
 	}
 	sum := h.Sum64()
-	if known := d.apps[sum].Value(); known != nil && known.equal(a) {
+	if known := d.apps[sum].Value(); known != nil && equalApps(known, a) {
 		return known
 	}
 	if len(d.apps) >= d.sweepAt {

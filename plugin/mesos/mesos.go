@@ -170,10 +170,10 @@ type Network struct {
 // not matter.
 func (t *Task) Equal(o *Task) bool {
 	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.State == o.State &&
-		t.App.equal(o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
+		equalApps(t.App, o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
 }
 
-func (a *App) equal(o *App) bool {
+func equalApps(a, o *App) bool {
 	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts)
 }
 

@@ -40,12 +40,8 @@ func (z *Zone) cut(o Owner) Owner {
 
 // above returns the name one label above o, which is not the apex.
 func (z *Zone) above(o Owner) Owner {
-	_, rest, found := strings.Cut(o.Head, ".")
-	switch {
-	case found:
-		return Owner{rest, o.Tail}
-	}
-	return z.cut(Owner{Tail: o.Tail})
+	_, rest, _ := strings.Cut(o.Head, ".")
+	return z.cut(Owner{rest, o.Tail})
 }
 
 // absolute returns the full name of o.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"os"
 	"strconv"
 	"time"
 )
@@ -10,11 +9,11 @@ import (
 // measureIdle looks what a server takes that is connected and has nothing to do but
 // to hear heartbeats and to compare.
 func measureIdle(ctx context.Context, o *options, r *report) error {
-	dir, err := os.MkdirTemp("", "performance")
+	dir, remove, err := scratch()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(o.tasks))
 	if err != nil {
 		return err

@@ -3,16 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 )
 
 // loaded is what it took to load a cluster.
 type loaded struct {
-	cpu, wall           time.Duration
-	peak, resident      float64 // octets
-	simulator, download time.Duration
+	cpu, wall      time.Duration
+	download       time.Duration // of the state alone
+	peak, resident float64       // octets
 }
 
 // measureLoad starts CoreDNS for clusters of several sizes, until it answers for
@@ -48,11 +47,11 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 }
 
 func load(ctx context.Context, tasks int) (l loaded, err error) {
-	dir, err := os.MkdirTemp("", "performance")
+	dir, remove, err := scratch()
 	if err != nil {
 		return l, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks))
 	if err != nil {
 		return l, err

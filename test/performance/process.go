@@ -16,6 +16,12 @@ import (
 	"github.com/miekg/dns"
 )
 
+// scratch makes a directory; remove removes it.
+func scratch() (dir string, remove func(), err error) {
+	dir, err = os.MkdirTemp("", "performance")
+	return dir, func() { _ = os.RemoveAll(dir) }, err // what is left is in a temporary place
+}
+
 // process is a program that is measured.
 type process struct {
 	cmd *exec.Cmd
@@ -24,7 +30,7 @@ type process struct {
 
 // start runs a program, which ends with stop.
 func start(dir, name string, args ...string) (*process, error) {
-	p := &process{cmd: exec.Command(name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
+	p := &process{cmd: exec.CommandContext(context.Background(), name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
 	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -81,16 +87,17 @@ func (p *process) status(field string) (float64, error) {
 
 // freePort returns a port that is free for UDP and TCP on loopback.
 func freePort() (int, error) {
+	var listen net.ListenConfig
 	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listen.Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return 0, err
 		}
 		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
+		u, err := listen.ListenPacket(context.Background(), "udp", l.Addr().String())
+		_ = l.Close() // it was never used
 		if err == nil {
-			u.Close()
+			_ = u.Close() // likewise
 			return port, nil
 		}
 	}

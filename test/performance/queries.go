@@ -22,11 +22,11 @@ const instances = 3
 // with the same names, the plugin *whoami*, which looks nothing up, and a server
 // without CoreDNS that always gives the same answer.
 func measureQueries(ctx context.Context, o *options, r *report) error {
-	dir, err := os.MkdirTemp("", "performance")
+	dir, remove, err := scratch()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	questions, err := writeNames(dir, o.tasks/instances)
 	if err != nil {
 		return err

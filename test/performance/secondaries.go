@@ -15,11 +15,11 @@ import (
 // measureSecondaries has a CoreDNS watch a cluster of which tasks move, and others
 // follow it: two CoreDNS by AXFR and a BIND by IXFR.
 func measureSecondaries(ctx context.Context, o *options, r *report) error {
-	dir, err := os.MkdirTemp("", "performance")
+	dir, remove, err := scratch()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	tasks := o.tasks / 10
 	rate := o.changes[len(o.changes)-1]
 	m := mesostest.NewMaster(15 * time.Second)

@@ -34,11 +34,11 @@ func measureWatchers(ctx context.Context, o *options, r *report) error {
 
 // watch returns what part of a processor a master takes that has so many watchers.
 func watch(ctx context.Context, o *options, tasks, rate, watchers int) (float64, error) {
-	dir, err := os.MkdirTemp("", "performance")
+	dir, remove, err := scratch()
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
+	defer remove()
 	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks), "-changes", strconv.Itoa(rate))
 	if err != nil {
 		return 0, err
