@@ -53,23 +53,8 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 	var p50, p99 series
 	p50.name, p99.name = "p50", "p99"
 	for _, rate := range o.changes {
-		before, err := s.cpu()
-		if err != nil {
-			return err
-		}
 		c := churn{master: m, large: large, server: s.addr, rate: rate}
-		var (
-			queries [][]float64
-			failed  error
-			wg      sync.WaitGroup
-		)
-		wg.Go(func() { queries, failed = allLatencies(ctx, servers, o) })
-		seen := c.run(ctx, o)
-		wg.Wait()
-		if failed != nil {
-			return failed
-		}
-		after, err := s.cpu()
+		seen, queries, used, err := c.measure(ctx, o, s, servers)
 		if err != nil {
 			return err
 		}
@@ -77,7 +62,7 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 		p99.add(float64(rate), quantile(seen, 0.99))
 		r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second", o.tasks, rate), "p50 10 ms, p99 50 ms",
 			"p50 %.1f ms, p99 %.1f ms (%d samples); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes",
-			median(seen), quantile(seen, 0.99), len(seen), (after-before).Seconds()/(3*o.length.Seconds())*100)
+			median(seen), quantile(seen, 0.99), len(seen), used*100)
 		r.add(fmt.Sprintf("latency of queries, %d changes a second", rate), "p99 within 1.5 of at rest",
 			"p50 %.2f ms, p99 %.2f ms (%.1f of at rest); of a bare echo on the same busy machine %.2f and %.2f ms (%.1f of at rest)",
 			median(queries[0]), quantile(queries[0], 0.99), quantile(queries[0], 0.99)/quantile(rest[0], 0.99),
@@ -85,6 +70,25 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 	}
 	r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
 	return nil
+}
+
+// measure moves tasks for three rounds. It returns how long some of the changes took to
+// be seen and the latencies of the servers meanwhile, ms, and what part of a processor s
+// used.
+func (c *churn) measure(ctx context.Context, o *options, s *server, servers []string) (seen []float64, queries [][]float64, used float64, err error) {
+	before, err := s.cpu()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { queries, err = allLatencies(ctx, servers, o) })
+	seen = c.run(ctx, o)
+	wg.Wait()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	after, err := s.cpu()
+	return seen, queries, (after - before).Seconds() / (3 * o.length.Seconds()), err
 }
 
 // allLatencies asks several servers at once.
