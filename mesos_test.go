@@ -250,6 +250,13 @@ func TestGather(t *testing.T) {
 		}
 		pass(time.Second)
 		published = nil
+		start = time.Now()
+		tut.Wander(m) // a task that is launched and not to be seen yet comes first
+		pass(time.Second)
+		if len(published) != 1 || published[0].Sub(start) > gatherNothing {
+			t.Errorf("a task that moves was published after %v", published)
+		}
+		published = nil
 		for i := range 50 {
 			m.AddAgent(tut.Agent(10+i, fmt.Sprintf("172.24.198.%d", i)))
 			pass(time.Millisecond)
