@@ -108,7 +108,7 @@ func newCluster(o options, l net.Listener) (http.Handler, func(context.Context),
 		}
 		large := mesostest.NewLarge(m, o.tasks, o.agents, max(o.instances, 1))
 		m.Prepare()
-		return m, func(ctx context.Context) { churn(ctx, m, large, o.changes) }, nil
+		return m, func(ctx context.Context) { large.Run(ctx, m, o.changes, func(*mesostest.Task) {}) }, nil
 	}
 	tutorial := mesostest.NewTutorial(m)
 	return m, func(ctx context.Context) { every(ctx, wander, func() { tutorial.Wander(m) }) }, nil
@@ -129,17 +129,6 @@ func newReplay(o options) (http.Handler, func(context.Context), error) {
 	}
 	p := mesostest.NewReplay(stream, "application/x-protobuf")
 	return p, func(ctx context.Context) { p.Run(index, o.speed, ctx.Done()) }, nil
-}
-
-// churn moves so many tasks a second, in steps of ten milliseconds.
-func churn(ctx context.Context, m *mesostest.Master, l *mesostest.Large, perSecond int) {
-	const step = 10 * time.Millisecond
-	owed := 0
-	every(ctx, step, func() {
-		for owed += perSecond; owed >= int(time.Second/step); owed -= int(time.Second / step) {
-			l.Churn(m)
-		}
-	})
 }
 
 func every(ctx context.Context, interval time.Duration, f func()) {

@@ -1,8 +1,10 @@
 package mesostest
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"time"
 )
 
 // A Script makes the messages of a cluster: agents, frameworks and tasks with
@@ -216,4 +218,23 @@ func (l *Large) Churn(m *Master) *Task {
 	addr := largeAddr(100, 64, l.moves%(1<<22))
 	l.Tasks[i] = l.Move(m, l.Tasks[i], id, l.moves%l.agents, addr)
 	return l.Tasks[i]
+}
+
+// Run moves so many tasks a second, in steps of ten milliseconds, until ctx is done,
+// and tells moved of each.
+func (l *Large) Run(ctx context.Context, m *Master, perSecond int, moved func(*Task)) {
+	const step = 10 * time.Millisecond
+	ticker := time.NewTicker(step)
+	defer ticker.Stop()
+	owed := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		for owed += perSecond; owed >= int(time.Second/step); owed -= int(time.Second / step) {
+			moved(l.Churn(m))
+		}
+	}
 }

@@ -23,8 +23,6 @@ const (
 // standbyBit is set in the kind of a standby record.
 const standbyBit kind = 1 << 2
 
-var kinds = map[uint16]kind{dns.TypeA: kindA, dns.TypeAAAA: kindAAAA, dns.TypeSRV: kindSRV, dns.TypePTR: kindPTR}
-
 // Record is what a name has: an address, a service or a pointer.
 type Record struct {
 	kind  kind
@@ -192,13 +190,23 @@ func (n *node) served() []rr {
 	return n.rrs
 }
 
-// ofType returns the records of the type in rrs, which served returned.
+// ofType returns the records of the type, one of those that there are, in rrs,
+// which served returned.
 func ofType(rrs []rr, typ uint16) []rr {
-	k, ok := kinds[typ]
-	if !ok || len(rrs) == 0 {
+	if len(rrs) == 0 {
 		return nil
 	}
-	k |= rrs[0].kind() & standbyBit
+	k := rrs[0].kind() & standbyBit
+	switch typ {
+	case dns.TypeA:
+		k |= kindA
+	case dns.TypeAAAA:
+		k |= kindAAAA
+	case dns.TypeSRV:
+		k |= kindSRV
+	case dns.TypePTR:
+		k |= kindPTR
+	}
 	start := 0
 	for start < len(rrs) && rrs[start].kind() < k {
 		start++

@@ -167,20 +167,12 @@ func (c *churn) run(ctx context.Context, o *options) (seen []float64) {
 			seen = append(seen, float64(c.await(t, time.Now()).Microseconds())/1000)
 		}
 	})
-	const step = 10 * time.Millisecond
-	tick := time.NewTicker(step)
-	defer tick.Stop()
-	owed := 0
-	for ctx.Err() == nil {
-		<-tick.C
-		for owed += c.rate; owed >= int(time.Second/step); owed -= int(time.Second / step) {
-			t := c.large.Churn(c.master)
-			select {
-			case moved <- t: // whenever the last one has been seen
-			default:
-			}
+	c.large.Run(ctx, c.master, c.rate, func(t *mesostest.Task) {
+		select {
+		case moved <- t: // whenever the last one has been seen
+		default:
 		}
-	}
+	})
 	close(moved)
 	wg.Wait()
 	return seen
