@@ -178,8 +178,8 @@ func (f *Follower) setView(ctx context.Context, v leader.View) {
 		a.cancel(errDeposed)
 	}
 	f.mu.Unlock()
-	signal(f.changed)
 	f.Tell(ctx, Masters{v})
+	signal(f.changed) // a state of a new leader is told after it
 }
 
 // otherLeader reports whether v names another leader than before.
