@@ -247,14 +247,16 @@ func (f *Follower) candidates(last *url.URL, failing bool) (*leader.View, []*url
 // follow keeps a stream open.
 func (f *Follower) follow(ctx context.Context) {
 	var (
-		last    *url.URL // the master that led to a stream
-		back    = backOff{least: minBackOff, most: maxBackOff}
+		last    *url.URL                                       // the master that led to a stream
+		refused = backOff{least: minBackOff, most: maxBackOff} // where no stream begins
+		broken  = backOff{least: minBackOff, most: maxBackOff} // where streams end soon
 		evicted = backOff{least: minEvicted, most: maxEvicted}
 		failed  failures
 	)
 	for ctx.Err() == nil {
 		var errs []error
-		view, order := f.candidates(last, back.patient())
+		back := &refused
+		view, order := f.candidates(last, refused.patient() || broken.patient())
 		for _, u := range order {
 			out, err := f.stream(ctx, view, u)
 			if ctx.Err() != nil {
@@ -267,18 +269,19 @@ func (f *Follower) follow(ctx context.Context) {
 				}
 				continue
 			}
-			last, errs = u, nil
+			last, errs, back = u, nil, &broken
 			failed.over()
+			refused.reset()
 			log.Warningf("Lost the leading master %s: %v", out.leader, err)
 			if out.lived >= out.settles {
-				back.reset()
+				broken.reset()
 			}
 			if out.lived >= forgiven {
 				evicted.reset()
 			}
 			if errors.Is(err, io.EOF) && f.yield(ctx, evicted.advance()) {
 				evicted.reset()
-				back.reset()
+				broken.reset()
 			}
 			break
 		}

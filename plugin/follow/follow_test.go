@@ -220,6 +220,36 @@ func TestBackOffStartsOver(t *testing.T) {
 	}
 }
 
+// TestBackOffAfterAnOutage breaks the first stream after masters were away: what it
+// would have told meanwhile is not waited for.
+func TestBackOffAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		away.Store(true)
+		a := &attempts{}
+		a.answer = func(w http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			_, _ = w.Write(firstRecord(15))
+			_ = http.NewResponseController(w).Flush()
+			<-time.After(10 * time.Millisecond)
+			panic(http.ErrAbortHandler)
+		}
+		inMemory(t, a, nil)
+		pass(time.Minute)
+		away.Store(false)
+		before := len(a.all())
+		pass(maxBackOff)
+		all := a.all()
+		if len(all) < before+2 || all[before+1].Sub(all[before]) > minBackOff+20*time.Millisecond {
+			t.Errorf("attempts at %v", all[before:])
+		}
+	})
+}
+
 // TestLostStream lets the watchdog end a stream: that must be told.
 func TestLostStream(t *testing.T) {
 	for range 10 { // what ends a stream may also end the telling of it
