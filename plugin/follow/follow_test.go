@@ -227,7 +227,7 @@ func TestBackOffAfterAnOutage(t *testing.T) {
 		var away atomic.Bool
 		away.Store(true)
 		a := &attempts{}
-		a.answer = func(w http.ResponseWriter, r *http.Request) {
+		a.answer = func(w http.ResponseWriter, _ *http.Request) {
 			if away.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
