@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -20,11 +21,6 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/snapshot"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
-
-// failoverTime is how long masters take at most until one of them leads: sessions
-// with ZooKeeper are over after ten seconds, and a registry takes up to a minute to
-// be read.
-const failoverTime = time.Minute
 
 // gather is how long the events of a burst wait for each other. It is also the
 // step of a zone's serial, which so never runs ahead of the clock.
@@ -54,16 +50,15 @@ type watcher struct {
 	cluster    *cluster.Cluster
 	publishers []*publisher
 	masters    leader.View
-	leader     follow.Leader   // the last that has told a state
-	named      map[string]bool // host:port of the leaders that ZooKeeper has named since
-	lost       time.Time       // when it was last heard; zero while it is listened to
-	known      bool            // a state is there, of a master or a snapshot
-	restored   bool            // it is of a snapshot
-	connected  bool            // a master that has told the state is listened to
-	published  bool            // a state has been published
-	status     zone.Status     // as last published
-	oldest     time.Time       // when the oldest event that is not published came in
-	unsaved    bool            // the snapshot is older than what is published
+	leader     follow.Leader // the last that has told a state
+	reign      leader.Reign  // of it
+	known      bool          // a state is there, of a master or a snapshot
+	restored   bool          // it is of a snapshot
+	connected  bool          // a master that has told the state is listened to
+	published  bool          // a state has been published
+	status     zone.Status   // as last published
+	oldest     time.Time     // when the oldest event that is not published came in
+	unsaved    bool          // the snapshot is older than what is published
 }
 
 // message is what other goroutines tell the publishing one: a follow.Message, a
@@ -106,7 +101,6 @@ func newWatcher(name string, finder leader.Finder, client *mesos.Client, resolve
 		messages: make(chan message, 64),
 		done:     make(chan struct{}),
 		cluster:  cluster.New(resolver.Addrs),
-		named:    make(map[string]bool),
 	}
 	w.follower.Tell = w.tell
 	w.follower.Awaiting = func() bool { return w.stats.Load().awaiting }
@@ -152,7 +146,9 @@ func (w *watcher) tell(ctx context.Context, m follow.Message) {
 	w.count(m)
 	switch m := m.(type) {
 	case follow.Connect:
-		return
+		if m.Err == nil {
+			return
+		}
 	case follow.Event:
 		if _, ok := m.Event.(mesos.Heartbeat); ok {
 			return
@@ -291,18 +287,13 @@ func (w *watcher) handle(m message) {
 		close(c.done)
 		return
 	case follow.Masters:
+		w.reign.Succeed(w.masters.Line, c.Line, m.at)
 		w.masters = c.View
-		if c.Leader != nil {
-			w.named[c.Leader.Host] = true
-		}
 		w.setMasters()
 	case follow.State:
-		if w.missed(c.Leader.Endpoint) {
-			w.cluster.Outdate()
-		}
+		w.succeed(c, m.at)
 		w.cluster.Apply(c.Subscribed)
-		w.leader, w.lost = c.Leader, time.Time{}
-		clear(w.named)
+		w.leader = c.Leader
 		w.known, w.connected, w.restored = true, true, false
 		w.setMasters()
 	case follow.Event:
@@ -312,25 +303,38 @@ func (w *watcher) handle(m message) {
 		return
 	case follow.Answered:
 		w.compare(c)
+	case follow.Connect:
+		w.reign.Depart(m.at)
+		return
 	case follow.Lost:
 		w.connected = false
-		w.lost = time.Unix(0, w.heard.Load())
+		w.reign.End(time.Unix(0, w.heard.Load()), m.at)
 		w.updateStats()
 		return
 	}
 	w.due(m.at)
 }
 
-// missed reports whether tasks may have been launched between the last state or
-// event and the state of the next leader: another one has led meanwhile, or none
-// was heard for longer than a failover takes.
-func (w *watcher) missed(next string) bool {
-	for leader := range w.named {
-		if leader != next && leader != w.leader.Endpoint {
-			return true
+// succeed prepares the cluster for the state of the leader that is listened to now.
+func (w *watcher) succeed(s follow.State, at time.Time) {
+	next := w.process(s.Leader)
+	if w.known && next != w.reign.Leader {
+		w.cluster.Succeed()
+		if w.reign.Missed(next, at) {
+			w.cluster.Outdate()
 		}
 	}
-	return !w.lost.IsZero() && time.Since(w.lost) > failoverTime
+	w.reign = leader.Reign{Leader: next, Polled: s.Polled}
+}
+
+// process returns which process of a master l is. Where it does not say itself,
+// ZooKeeper does.
+func (w *watcher) process(l follow.Leader) leader.Process {
+	named := w.masters.Leader
+	if l.ID == "" && named != nil && named.Host == l.Endpoint && len(w.masters.Line) > 0 {
+		return w.masters.Line[0]
+	}
+	return leader.Process(cmp.Or(l.ID, l.Endpoint))
 }
 
 // compare applies what differs in the answer of a master that was asked.
@@ -510,6 +514,7 @@ func (w *watcher) restore(began int64) {
 	w.resolver.Seed(snap.Hosts)
 	w.heard.CompareAndSwap(began, snap.Heard.UnixNano()) // unless a master has spoken meanwhile
 	w.leader = follow.Leader{Endpoint: snap.Endpoint, Master: snap.Leader}
+	w.reign.Leader = w.process(w.leader)
 	for _, m := range snap.Masters {
 		if u, err := url.Parse(m); err == nil {
 			w.masters.Masters = append(w.masters.Masters, u)

@@ -2,6 +2,7 @@ package calicomesos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -902,36 +903,57 @@ func TestJoin(t *testing.T) {
 // whether names can be denied while the last one awaits an agent.
 func TestMissed(t *testing.T) {
 	agent := &mesos.Agent{ID: "s", Port: 5051}
-	named := func(host string) follow.Masters {
-		return follow.Masters{View: leader.View{Leader: parseMaster(t, host)}}
+	line := func(names string) follow.Masters {
+		v := leader.View{Leader: parseMaster(t, names[:1]+":5050")}
+		for _, p := range names {
+			v.Line = append(v.Line, leader.Process(p))
+		}
+		return follow.Masters{View: v}
 	}
-	state := func(host string, s *mesos.State) follow.State {
-		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: host}}
+	state := func(process string, s *mesos.State) follow.State {
+		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
 	}
+	polled := state("B", &mesos.State{Agents: []*mesos.Agent{agent}})
+	polled.Polled = true
+	lost, refused := follow.Lost{}, follow.Connect{Err: errors.New("connection refused")}
 	for name, tc := range map[string]struct {
-		between []follow.Message
-		away    time.Duration
+		between []any // messages, and how long to wait
+		next    string
 		denied  bool
 	}{
-		"a failover":                       {[]follow.Message{follow.Lost{}, named("b:5050")}, 15 * time.Second, true},
-		"the old one is named again":       {[]follow.Message{follow.Lost{}, named("a:5050"), named("b:5050")}, 15 * time.Second, true},
-		"the next is named before the end": {[]follow.Message{named("b:5050"), follow.Lost{}}, 15 * time.Second, true},
-		"no one is named":                  {[]follow.Message{follow.Lost{}}, 15 * time.Second, true},
-		"another one led":                  {[]follow.Message{follow.Lost{}, named("c:5050"), named("b:5050")}, 15 * time.Second, false},
-		"it takes too long":                {[]follow.Message{follow.Lost{}, named("b:5050")}, 2 * time.Minute, false},
+		"a failover":                       {[]any{lost, refused, 15 * time.Second, line("BC")}, "B", true},
+		"the old one is named again":       {[]any{lost, refused, line("ABC"), line("BC"), 15 * time.Second}, "B", true},
+		"the next is named before the end": {[]any{line("BC"), lost, 15 * time.Second}, "B", true},
+		"no one is named":                  {[]any{lost, refused, 15 * time.Second}, "B", true},
+		"one in line has gone before":      {[]any{line("AC"), lost, refused, 15 * time.Second, line("C")}, "C", true},
+		"one in line is back":              {[]any{line("ACB"), lost, refused, 15 * time.Second, line("CB")}, "C", true},
+		"another one led":                  {[]any{lost, refused, 15 * time.Second, line("BC"), line("C")}, "C", false},
+		"another one may have led":         {[]any{lost, refused, 15 * time.Second, line("C")}, "C", false},
+		"all have restarted":               {[]any{lost, refused, 15 * time.Second, line("DE")}, "D", false},
+		"the leader itself led again":      {[]any{lost, refused, line("D"), line("E")}, "E", false},
+		"the leader led on":                {[]any{lost, time.Second, refused, line("BC")}, "B", false},
+		"the leader may have led on":       {[]any{lost, time.Second, line("BC")}, "B", false},
+		"it is not known how it ended":     {[]any{lost}, "B", false},
+		"it takes too long":                {[]any{lost, refused, line("BC"), 2 * time.Minute}, "B", false},
+		"the same after long":              {[]any{lost, time.Second, refused, 2 * time.Minute}, "A", true},
+		"it was polled":                    {[]any{lost, refused, polled, lost, refused, line("C")}, "C", false},
+		"it is polled":                     {[]any{lost, refused, polled}, "C", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
 				handle := func(content any) { w.handle(message{time.Now(), content}) }
-				handle(named("a:5050"))
-				handle(state("a:5050", &mesos.State{Agents: []*mesos.Agent{agent}}))
+				handle(line("ABC"))
+				handle(state("A", &mesos.State{Agents: []*mesos.Agent{agent}}))
 				w.heard.Store(time.Now().UnixNano())
 				for _, m := range tc.between {
+					if d, ok := m.(time.Duration); ok {
+						time.Sleep(d)
+						continue
+					}
 					handle(m)
 				}
-				time.Sleep(tc.away)
-				handle(state("b:5050", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				handle(state(tc.next, &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
 				if w.cluster.Complete() != tc.denied {
 					t.Errorf("complete: %v", !tc.denied)
 				}
@@ -940,9 +962,9 @@ func TestMissed(t *testing.T) {
 				time.Sleep(5 * time.Second)
 				w.heard.Store(time.Now().UnixNano())
 				w.cluster.Expire()
-				handle(follow.Lost{})
-				handle(named("a:5050"))
-				handle(state("a:5050", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				handle(lost)
+				handle(refused)
+				handle(state("F", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
 				if !w.cluster.Complete() {
 					t.Error("incomplete after the next failover")
 				}

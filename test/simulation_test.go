@@ -40,13 +40,14 @@ type simulation struct {
 	script *mesostest.Script
 	zk     *ensemble
 
-	mu      sync.Mutex
-	apps    []*simApp
-	masters []*simMaster
-	leader  *simMaster   // nil while there is none
-	present map[int]bool // agents that have registered with it
-	number  int          // of the last task
-	linked  times        // since when each watcher is subscribed to the leader; absent if it is not
+	mu        sync.Mutex
+	apps      []*simApp
+	masters   []*simMaster
+	leader    *simMaster   // nil while there is none
+	present   map[int]bool // agents that have registered with it
+	number    int          // of the last task
+	processes int          // of masters, so far
+	linked    times        // since when each watcher is subscribed to the leader; absent if it is not
 }
 
 // times are those of each watcher, by its principal.
@@ -66,6 +67,7 @@ type simApp struct {
 // simMaster is a process of a master.
 type simMaster struct {
 	address   string
+	id        string // of its process
 	master    *mesostest.Master
 	srv       *http.Server // nil while it does not run
 	announced *candidate
@@ -107,6 +109,8 @@ func (s *simulation) agentAddr(i int) string { return fmt.Sprintf("172.16.0.%d",
 
 // startMaster starts a master, as a candidate that follows.
 func (s *simulation) startMaster(m *simMaster) {
+	s.processes++
+	m.id = fmt.Sprint("process-", s.processes)
 	m.master = mesostest.NewMaster(time.Second)
 	m.master.Refuse(http.StatusServiceUnavailable, "No leader elected")
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", m.address)
@@ -117,7 +121,7 @@ func (s *simulation) startMaster(m *simMaster) {
 	m.frozen = nil
 	m.srv = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(m, w, r) })}
 	go m.srv.Serve(l) //nolint:errcheck // ends with Close
-	m.announced = s.zk.announce("json.info_", masterJSON(m.address))
+	m.announced = s.zk.announce("json.info_", masterJSON(m.address, m.id))
 }
 
 // serve answers for a master, and notes who listens to it.
@@ -242,6 +246,7 @@ func (s *simulation) elect(ctx context.Context, e election) {
 		}
 	}
 	m := mesostest.NewMaster(time.Second)
+	m.SetID(next.id)
 	m.Load(&mesostest.GetState{Agents: recovered})
 	m.Refuse(http.StatusServiceUnavailable, "Master has not finished recovery")
 	next.master = m

@@ -143,9 +143,9 @@ func (e *ensemble) announce(name string, info []byte) *candidate {
 // withdraw ends the session: its node goes.
 func (c *candidate) withdraw() { c.conn.Close() }
 
-func masterJSON(hostPort string) []byte {
+func masterJSON(hostPort, id string) []byte {
 	_, port, _ := strings.Cut(hostPort, ":")
-	return fmt.Appendf(nil, `{"address":{"hostname":"m.invalid","ip":"127.0.0.1","port":%s},"hostname":"m.invalid","id":"x","ip":16777343,"pid":"master@%s","port":%s}`, port, hostPort, port)
+	return fmt.Appendf(nil, `{"address":{"hostname":"m.invalid","ip":"127.0.0.1","port":%s},"hostname":"m.invalid","id":"%s","ip":16777343,"pid":"master@%s","port":%s}`, port, id, hostPort, port)
 }
 
 // finding is what a finder finds.
@@ -197,7 +197,7 @@ func (f *finding) expect(t *testing.T, hostPort string, masters int) {
 // TestZooKeeper follows elections in an ensemble of three, while members fail.
 func TestZooKeeper(t *testing.T) {
 	e := startEnsemble(t, 3)
-	one := e.announce("json.info_", masterJSON("127.0.0.1:5051"))
+	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
 	// One member more, of which nobody knows where it is.
 	f := follow(t, "zk://zk.invalid:2181,"+strings.Join(e.addresses(), ",")+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
@@ -214,7 +214,7 @@ func TestZooKeeper(t *testing.T) {
 	// The member that is asked dies, and then each other in turn.
 	for i := range e.members {
 		e.kill(i)
-		three := e.announce("json.info_", masterJSON(fmt.Sprintf("127.0.0.1:%d", 6000+i)))
+		three := e.announce("json.info_", masterJSON(fmt.Sprintf("127.0.0.1:%d", 6000+i), "x"))
 		f.expect(t, "127.0.0.2:5052", 2)
 		three.withdraw()
 		f.expect(t, "127.0.0.2:5052", 1)
@@ -237,7 +237,7 @@ func TestZooKeeper(t *testing.T) {
 // was found holds, and new masters are found afterwards.
 func TestZooKeeperRestart(t *testing.T) {
 	e := startEnsemble(t, 1)
-	one := e.announce("json.info_", masterJSON("127.0.0.1:5051"))
+	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
 	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	e.kill(0)
@@ -251,7 +251,7 @@ func TestZooKeeperRestart(t *testing.T) {
 	default:
 	}
 	e.start(0)
-	two := e.announce("json.info_", masterJSON("127.0.0.1:5052"))
+	two := e.announce("json.info_", masterJSON("127.0.0.1:5052", "x"))
 	defer two.withdraw()
 	f.expect(t, "127.0.0.1:5052", 1)
 }
@@ -260,7 +260,7 @@ func TestZooKeeperRestart(t *testing.T) {
 // answers a client that has seen more than it has itself.
 func TestZooKeeperDataLoss(t *testing.T) {
 	e := startEnsemble(t, 1)
-	one := e.announce("json.info_", masterJSON("127.0.0.1:5051"))
+	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
 	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	e.kill(0)
@@ -269,7 +269,7 @@ func TestZooKeeperDataLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.start(0)
-	two := e.announce("json.info_", masterJSON("127.0.0.1:5052"))
+	two := e.announce("json.info_", masterJSON("127.0.0.1:5052", "x"))
 	defer two.withdraw()
 	f.expect(t, "127.0.0.1:5052", 1)
 }
@@ -290,7 +290,7 @@ func TestZooKeeperAuth(t *testing.T) {
 		return ""
 	})
 	for _, node := range []string{"/mesos", "/mesos/json.info_0000000007"} {
-		if _, err := conn.Create(node, masterJSON("127.0.0.1:5051"), 0, acl); err != nil {
+		if _, err := conn.Create(node, masterJSON("127.0.0.1:5051", "x"), 0, acl); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -306,7 +306,7 @@ func TestZooKeeperAuth(t *testing.T) {
 // then are found by another one.
 func TestZooKeeperSession(t *testing.T) {
 	e := startEnsemble(t, 1)
-	one := e.announce("json.info_", masterJSON("127.0.0.1:5051"))
+	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
 	defer one.withdraw()
 	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
@@ -320,7 +320,7 @@ func TestZooKeeperSession(t *testing.T) {
 	if err := syscall.Kill(-pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	two := e.announce("json.info_", masterJSON("127.0.0.1:5052"))
+	two := e.announce("json.info_", masterJSON("127.0.0.1:5052", "x"))
 	defer two.withdraw()
 	eventually(t, func() string {
 		select {

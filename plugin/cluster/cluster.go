@@ -145,8 +145,9 @@ type Cluster struct {
 	frameworks map[string]*owner[Framework]
 	awaited    map[string]time.Time // see hold.go
 	held       map[string]time.Time // see hold.go
-	blank      time.Time            // until when a leader that began without any agent may lack some
+	blank      time.Time            // until when a leader that began without recovered agents may lack some
 	outdated   bool                 // all that is known is of a snapshot, or may have changed since; until the next state
+	succeeded  bool                 // the next state is another leader's
 	deadline   time.Time            // no later than the first in awaited, held and doubts; zero if there is none
 	heldTasks  int
 	named      *named              // by events since a comparison began; nil while there is none

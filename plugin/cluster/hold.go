@@ -8,8 +8,8 @@ import (
 )
 
 // HoldTime is how long an agent has, once it has re-registered with a new
-// leader, to announce its tasks, and how long a first state without any agent
-// waits before it is believed.
+// leader, to announce its tasks, and how long a leader that lists no recovered
+// agents, as one that keeps its registry in memory, is waited for to know them.
 const HoldTime = 10 * time.Second
 
 // announceTime is how long an agent of which nothing was known has, once it has
@@ -38,6 +38,10 @@ func (c *Cluster) Restore(s *mesos.State) {
 // of. The next state is taken as it is after a snapshot.
 func (c *Cluster) Outdate() { c.outdated = true }
 
+// Succeed says that the next state is that of another leader than the last one: it
+// may have forgotten the agents that have not re-registered with it.
+func (c *Cluster) Succeed() { c.succeeded = true }
+
 // replace makes s the whole cluster: what it does not name is held, if its
 // agent may yet tell of it, or gone.
 func (c *Cluster) replace(s *mesos.State) {
@@ -56,7 +60,9 @@ func (c *Cluster) replace(s *mesos.State) {
 	for _, t := range s.Tasks {
 		c.addTask(t)
 	}
-	c.hold(s, before)
+	forgetful := s.NoAgents() || c.succeeded && len(s.RecoveredAgents) == 0
+	c.hold(s, before, forgetful)
+	c.succeeded = false
 	for _, n := range c.tasks.all {
 		if n.epoch != c.epoch && !c.isHeld(n.agent.id) {
 			c.removeTask(n)
@@ -76,17 +82,17 @@ func (c *Cluster) replace(s *mesos.State) {
 			}
 		}
 		c.heldTasks += held
-		if f.epoch != c.epoch && held == 0 && (!s.NoAgents() || len(c.held) == 0) {
+		if f.epoch != c.epoch && held == 0 && (!forgetful || len(c.held) == 0) {
 			c.setFramework(f, nil)
 		}
 	}
 }
 
-// hold decides which agents are held: those that s lists as recovered, or all,
-// for a while, if it knows no agent whatever. If that while is not over, those
-// that were held before still are.
-func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
-	if s.NoAgents() {
+// hold decides which agents are held: those that s lists as recovered, or all that
+// s lacks, for a while, if it may have forgotten them. If that while is not over,
+// those that were held before still are.
+func (c *Cluster) hold(s *mesos.State, before map[string]time.Time, forgetful bool) {
+	if forgetful {
 		c.holdAll()
 		return
 	}
@@ -117,8 +123,8 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time) {
 	}
 }
 
-// holdAll holds all agents, and awaits those that were awaited, for HoldTime from
-// the first of a row of states without agents.
+// holdAll holds all agents that the state lacks, and awaits those that were awaited,
+// for HoldTime from the first of a row of states without agents.
 func (c *Cluster) holdAll() {
 	again := time.Now().Before(c.blank)
 	for _, a := range c.agents {
@@ -129,6 +135,10 @@ func (c *Cluster) holdAll() {
 	}
 	for id, a := range c.agents {
 		if a.now == nil {
+			continue
+		}
+		if a.epoch == c.epoch {
+			delete(c.awaited, id)
 			continue
 		}
 		c.until(c.held, id, c.blank)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,4 +142,59 @@ func TestStateOfNothing(t *testing.T) {
 			t.Errorf("in the end: %+v", n)
 		}
 	})
+}
+
+// TestSucceed takes in the state of another leader, or of the same one, that lacks the
+// fixture's agent.
+func TestSucceed(t *testing.T) {
+	const other, all = "c of marathon on 10.0.0.2", "a of marathon on 10.0.0.1; c of marathon on 10.0.0.2"
+	second := &mesos.Agent{ID: "s2", Addr: netip.MustParseAddr("10.0.0.2"), Port: 5051}
+	c2 := task("c", 1)
+	c2.AgentID = "s2"
+	both := subscribed(task("a", 1), c2)
+	both.State.Agents = append(both.State.Agents, second)
+	fewer := mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{second}, Frameworks: both.State.Frameworks, Tasks: []*mesos.Task{c2}}}
+	listing := mesos.Subscribed{State: &mesos.State{Agents: fewer.State.Agents, Frameworks: fewer.State.Frameworks, Tasks: fewer.State.Tasks, RecoveredAgents: []*mesos.Agent{{ID: "s3"}}}}
+	for name, tc := range map[string]struct {
+		prepare     func(c *Cluster)
+		state       mesos.Event
+		then        []mesos.Event // after four seconds
+		first, last string
+		sure        bool // names may be denied at first
+	}{
+		"the same leader":            {func(*Cluster) {}, fewer, nil, other, other, true},
+		"another leader":             {(*Cluster).Succeed, fewer, nil, all, other, true},
+		"it lists recovered agents":  {(*Cluster).Succeed, listing, nil, other, other, false},
+		"the agent comes back":       {(*Cluster).Succeed, fewer, []mesos.Event{added("a", 1), mesos.AgentAdded{Agent: agent.Agent}}, all, all, true},
+		"it comes without the task":  {(*Cluster).Succeed, fewer, []mesos.Event{mesos.AgentAdded{Agent: agent.Agent}}, all, other, true},
+		"events were missed as well": {func(c *Cluster) { c.Succeed(); c.Outdate() }, fewer, nil, all, other, false},
+		"its state comes again":      {(*Cluster).Succeed, fewer, []mesos.Event{fewer}, all, other, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c, v := New(nil), view{}
+				c.Apply(both)
+				tc.prepare(c)
+				c.Apply(tc.state)
+				v.follow(t, c.Take())
+				if v.String() != tc.first || c.Complete() != tc.sure {
+					t.Errorf("at first %q, complete: %v", v, c.Complete())
+				}
+				time.Sleep(4 * time.Second)
+				for _, ev := range tc.then {
+					c.Apply(ev)
+				}
+				v.follow(t, c.Take())
+				if v.String() != tc.first {
+					t.Errorf("after four seconds %q", v)
+				}
+				time.Sleep(HoldTime)
+				c.Expire()
+				v.follow(t, c.Take())
+				if v.String() != tc.last || c.Counts().Held != 0 {
+					t.Errorf("in the end %q, %d held", v, c.Counts().Held)
+				}
+			})
+		})
+	}
 }

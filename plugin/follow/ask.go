@@ -209,8 +209,9 @@ func (p *poller) try(ctx context.Context) error {
 			continue
 		}
 		p.last = u
-		if !p.connected || p.leader.Endpoint != who.URL.Host {
-			p.leader = p.f.ask(ctx, who)
+		before := p.leader
+		p.leader = p.f.ask(ctx, who)
+		if !p.connected || p.leader != before {
 			p.f.greet("Polling", p.leader, s)
 		}
 		p.connected = true

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -247,11 +249,12 @@ func (f *Follower) candidates(last *url.URL, failing bool) (*leader.View, []*url
 // follow keeps a stream open.
 func (f *Follower) follow(ctx context.Context) {
 	var (
-		last    *url.URL                                       // the master that led to a stream
-		refused = backOff{least: minBackOff, most: maxBackOff} // where no stream begins
-		broken  = backOff{least: minBackOff, most: maxBackOff} // where streams end soon
-		evicted = backOff{least: minEvicted, most: maxEvicted}
-		failed  failures
+		last       *url.URL                                            // the master that led to a stream
+		refused    = backOff{least: minBackOff, most: maxBackOff}      // where no stream begins
+		recovering = backOff{least: minBackOff, most: recoveryBackOff} // where one is about to
+		broken     = backOff{least: minBackOff, most: maxBackOff}      // where streams end soon
+		evicted    = backOff{least: minEvicted, most: maxEvicted}
+		failed     failures
 	)
 	for ctx.Err() == nil {
 		var errs []error
@@ -264,6 +267,9 @@ func (f *Follower) follow(ctx context.Context) {
 			}
 			if !out.subscribed {
 				errs = append(errs, err)
+				if recovers(err) {
+					back = &recovering
+				}
 				if errors.Is(err, errDeposed) {
 					break
 				}
@@ -272,6 +278,7 @@ func (f *Follower) follow(ctx context.Context) {
 			last, errs, back = u, nil, &broken
 			failed.over()
 			refused.reset()
+			recovering.reset()
 			log.Warningf("Lost the leading master %s: %v", out.leader, err)
 			if out.lived >= out.settles {
 				broken.reset()
@@ -290,6 +297,13 @@ func (f *Follower) follow(ctx context.Context) {
 			back.reset()
 		}
 	}
+}
+
+// recovers reports whether err is that of a new leader that reads its registry. Its
+// agents return as soon as it has, which is to be heard from the beginning.
+func recovers(err error) bool {
+	var status *mesos.StatusError
+	return errors.As(err, &status) && status.Code == http.StatusServiceUnavailable && strings.Contains(status.Reason, "not finished recovery")
 }
 
 // failures logs why masters fail, when that changes.

@@ -166,6 +166,24 @@ func TestBackOff(t *testing.T) {
 }
 
 // TestBackOffWithoutHeartbeat lets streams end at once that announce no interval.
+// TestBackOffWhileRecovering asks a leader that reads its registry, and a proxy that
+// knows of no leader, for half a minute.
+func TestBackOffWhileRecovering(t *testing.T) {
+	for body, want := range map[string][2]int{
+		"Master has not finished recovery": {60, 125},
+		"Service Unavailable":              {5, 15},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, body, http.StatusServiceUnavailable) }}
+			inMemory(t, a, nil)
+			time.Sleep(30 * time.Second)
+			if n := len(a.all()); n < want[0] || n > want[1] {
+				t.Errorf("%q: %d attempts", body, n)
+			}
+		})
+	}
+}
+
 func TestBackOffWithoutHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		record := firstRecord(0)

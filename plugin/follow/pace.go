@@ -10,6 +10,9 @@ import (
 const (
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 10 * time.Second
+	// recoveryBackOff is the most for a leader that has not finished recovery, which
+	// takes a second, or a minute at most.
+	recoveryBackOff = 500 * time.Millisecond
 
 	// A watcher that a master put out for another one tries again after this time,
 	// longer each time it is put out.

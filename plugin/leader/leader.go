@@ -18,7 +18,12 @@ const apiPath = "/api/v1"
 type View struct {
 	Leader  *url.URL   // the leading master's API; nil where each of Masters is to be asked
 	Masters []*url.URL // the API of each, in the order of their numbers
+	Line    []Process  // the leader's and those that are to succeed it, in this order; nil where that is not known
 }
+
+// Process is a process of a master: the id of its MasterInfo, else the host:port of
+// its API.
+type Process string
 
 // Finder finds the masters.
 type Finder interface {
@@ -39,7 +44,7 @@ func (l List) Run(ctx context.Context, found func(View)) {
 
 func (v *View) equal(o *View) bool {
 	same := func(a, b *url.URL) bool { return a == b || a != nil && b != nil && *a == *b }
-	return same(v.Leader, o.Leader) && slices.EqualFunc(v.Masters, o.Masters, same)
+	return same(v.Leader, o.Leader) && slices.EqualFunc(v.Masters, o.Masters, same) && slices.Equal(v.Line, o.Line)
 }
 
 // Parse returns the API of the master at endpoint: `http[s]://host:port[/path]`

@@ -346,6 +346,9 @@ func (z *ZooKeeper) view(masters []mesos.Master, leading bool) View {
 	var all []located
 	for i, m := range masters {
 		l := located{m.Addr, z.endpoint(m)}
+		if leading {
+			v.Line = append(v.Line, Process(cmp.Or(m.ID, l.url.Host)))
+		}
 		if slices.ContainsFunc(all, func(o located) bool { return *o.url == *l.url }) {
 			continue // the node of a session that has not expired yet
 		}

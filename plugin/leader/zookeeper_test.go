@@ -88,12 +88,13 @@ func TestView(t *testing.T) {
 		leading bool
 		secure  bool
 		want    string
+		line    []Process
 	}{
-		{[]mesos.Master{one, two, three}, true, false, "127.0.0.1:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050"},
-		{[]mesos.Master{three, one, two}, true, true, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050"},
-		{[]mesos.Master{three, one, three}, true, false, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.3:5050"},
-		{[]mesos.Master{two, one}, false, false, "none of 127.0.0.1:5050 127.0.0.2:5050"},
-		{[]mesos.Master{named, two}, true, false, "m.example:5050 of m.example:5050 127.0.0.2:5050"},
+		{[]mesos.Master{one, two, three}, true, false, "127.0.0.1:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []Process{Process(one.ID), Process(two.ID), Process(three.ID)}},
+		{[]mesos.Master{three, one, two}, true, true, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []Process{Process(three.ID), Process(one.ID), Process(two.ID)}},
+		{[]mesos.Master{three, one, three}, true, false, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.3:5050", []Process{Process(three.ID), Process(one.ID), Process(three.ID)}},
+		{[]mesos.Master{two, one}, false, false, "none of 127.0.0.1:5050 127.0.0.2:5050", nil},
+		{[]mesos.Master{named, two}, true, false, "m.example:5050 of m.example:5050 127.0.0.2:5050", []Process{"m.example:5050", Process(two.ID)}},
 	} {
 		v := (&ZooKeeper{Secure: tc.secure}).view(tc.masters, tc.leading)
 		scheme := map[bool]string{false: "http", true: "https"}[tc.secure]
@@ -107,8 +108,8 @@ func TestView(t *testing.T) {
 				t.Errorf("master is %s", u)
 			}
 		}
-		if got != tc.want {
-			t.Errorf("%s, want %s", got, tc.want)
+		if got != tc.want || !slices.Equal(v.Line, tc.line) {
+			t.Errorf("%s, in line %v, want %s, %v", got, v.Line, tc.want, tc.line)
 		}
 	}
 }

@@ -25,6 +25,7 @@ func parseURL(t *testing.T, s string) *url.URL {
 
 func TestSubscribe(t *testing.T) {
 	leader := mesostest.NewMaster(0)
+	leader.SetID("one")
 	mesostest.NewTutorial(leader)
 	leading := mesostest.Start(leader)
 	defer leading.Close()
@@ -52,7 +53,7 @@ func TestSubscribe(t *testing.T) {
 				t.Errorf("leader %s at %s, want %s", s.Leader.URL, s.Leader.Remote, leading.Host)
 			}
 			m, err := s.Leader.Master(t.Context())
-			if want := (Master{"127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
+			if want := (Master{"one", "127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
 				t.Errorf("master is %+v, %v", m, err)
 			}
 			state, who, err := c.State(t.Context(), parseURL(t, at), nil)

@@ -275,8 +275,8 @@ func TestMasterAddress(t *testing.T) {
 		want Master
 	}{
 		"address": {
-			mesostest.MasterInfo{IP: 16777343, Port: 1, Hostname: "a", Address: &mesostest.Address{Hostname: "b", IP: "10.0.0.1", Port: 2}},
-			Master{Hostname: "b", Addr: netip.MustParseAddr("10.0.0.1"), Port: 2},
+			mesostest.MasterInfo{ID: "one", IP: 16777343, Port: 1, Hostname: "a", Address: &mesostest.Address{Hostname: "b", IP: "10.0.0.1", Port: 2}},
+			Master{ID: "one", Hostname: "b", Addr: netip.MustParseAddr("10.0.0.1"), Port: 2},
 		},
 		"ip alone":      {mesostest.MasterInfo{IP: 16777343, Port: 5050}, Master{Addr: netip.MustParseAddr("127.0.0.1"), Port: 5050}},
 		"hostname only": {mesostest.MasterInfo{Hostname: "a", Port: 5050}, Master{Hostname: "a", Port: 5050}},

@@ -9,6 +9,7 @@ import (
 
 // Master is a v1 MasterInfo.
 type Master struct {
+	ID       string // of the process
 	Hostname string
 	Addr     netip.Addr // address.ip, else ip (in its byte order), else invalid
 	Port     uint32
@@ -20,6 +21,7 @@ var errNoAddress = errors.New("MasterInfo has no address and no hostname, or no 
 // since Mesos 0.24, in nodes json.info_….
 func MasterFromJSON(b []byte) (Master, error) {
 	var info struct {
+		ID       string `json:"id"`
 		Hostname string `json:"hostname"`
 		IP       uint32 `json:"ip"`
 		Port     uint32 `json:"port"`
@@ -32,7 +34,7 @@ func MasterFromJSON(b []byte) (Master, error) {
 	if err := json.Unmarshal(b, &info); err != nil {
 		return Master{}, err
 	}
-	m := Master{Hostname: info.Hostname, Addr: masterIP(info.IP), Port: info.Port}
+	m := Master{ID: info.ID, Hostname: info.Hostname, Addr: masterIP(info.IP), Port: info.Port}
 	return m.at(info.Address.Hostname, info.Address.IP, info.Address.Port).check()
 }
 
@@ -77,6 +79,8 @@ func decodeMaster(b []byte) (Master, error) {
 	f := scan(b)
 	for f.next() {
 		switch f.num {
+		case 1:
+			m.ID = string(f.b)
 		case 2:
 			m.Addr = masterIP(uint32(f.u))
 		case 3:

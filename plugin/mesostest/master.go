@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -63,8 +64,19 @@ func NewMaster(heartbeat time.Duration) *Master {
 		fws:       newTable[*Framework](),
 		streams:   make(map[*stream]bool),
 	}
+	m.info.ID = fmt.Sprintf("4dcf4d4e-8f2b-4a3e-9d0c-%012x", processes.Add(1))
 	m.SetAddress(netip.MustParseAddrPort("127.0.0.1:5050"))
 	return m
+}
+
+// processes counts masters, each of which has an id of its own.
+var processes atomic.Uint64
+
+// SetID sets the id that GET_MASTER tells.
+func (m *Master) SetID(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.info.ID = id
 }
 
 // SetAddress sets the address that GET_MASTER tells.
@@ -73,7 +85,7 @@ func (m *Master) SetAddress(ap netip.AddrPort) {
 	defer m.mu.Unlock()
 	ip := ap.Addr().String()
 	m.info = MasterInfo{
-		ID: "4dcf4d4e-8f2b-4a3e-9d0c-6a2b0f0e5a10", Port: uint32(ap.Port()),
+		ID: m.info.ID, Port: uint32(ap.Port()),
 		PID: "master@" + ap.String(), Hostname: ip, Version: "1.11.0",
 		Address: &Address{Hostname: ip, IP: ip, Port: uint32(ap.Port())},
 	}
