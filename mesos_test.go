@@ -928,6 +928,8 @@ func TestMissed(t *testing.T) {
 		"one in line has gone before":      {[]any{line("AC"), lost, refused, 15 * time.Second, line("C")}, "C", true},
 		"one in line is back":              {[]any{line("ACB"), lost, refused, 15 * time.Second, line("CB")}, "C", true},
 		"another one led":                  {[]any{lost, refused, 15 * time.Second, line("BC"), line("C")}, "C", false},
+		"another one led, and lost it":     {[]any{lost, refused, line("B")}, "C", false},
+		"others go, and it led on":         {[]any{line("AC"), lost, time.Second, refused}, "C", false},
 		"another one may have led":         {[]any{lost, refused, 15 * time.Second, line("C")}, "C", false},
 		"all have restarted":               {[]any{lost, refused, 15 * time.Second, line("DE")}, "D", false},
 		"the leader itself led again":      {[]any{lost, refused, line("D"), line("E")}, "E", false},
@@ -936,7 +938,7 @@ func TestMissed(t *testing.T) {
 		"it is not known how it ended":     {[]any{lost}, "B", false},
 		"it takes too long":                {[]any{lost, refused, line("BC"), 2 * time.Minute}, "B", false},
 		"the same after long":              {[]any{lost, time.Second, refused, 2 * time.Minute}, "A", true},
-		"it was polled":                    {[]any{lost, refused, polled, lost, refused, line("C")}, "C", false},
+		"it was polled":                    {[]any{lost, refused, polled, lost, refused}, "C", false},
 		"it is polled":                     {[]any{lost, refused, polled}, "C", false},
 	} {
 		t.Run(name, func(t *testing.T) {

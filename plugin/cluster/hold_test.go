@@ -151,9 +151,13 @@ func TestSucceed(t *testing.T) {
 	second := &mesos.Agent{ID: "s2", Addr: netip.MustParseAddr("10.0.0.2"), Port: 5051}
 	c2 := task("c", 1)
 	c2.AgentID = "s2"
+	ended := task("d", 1) // on an agent that is never lacking
+	ended.AgentID = "s2"
 	both := subscribed(task("a", 1), c2)
 	both.State.Agents = append(both.State.Agents, second)
-	fewer := mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{second}, Frameworks: both.State.Frameworks, Tasks: []*mesos.Task{c2}}}
+	both.State.Frameworks = append(both.State.Frameworks, &mesos.Framework{ID: "idle", Name: "idle"})
+	fewer := mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{second}, Frameworks: both.State.Frameworks[:1], Tasks: []*mesos.Task{c2}}}
+	recovered := mesos.Subscribed{State: &mesos.State{RecoveredAgents: both.State.Agents}}
 	listing := mesos.Subscribed{State: &mesos.State{Agents: fewer.State.Agents, Frameworks: fewer.State.Frameworks, Tasks: fewer.State.Tasks, RecoveredAgents: []*mesos.Agent{{ID: "s3"}}}}
 	for name, tc := range map[string]struct {
 		prepare     func(c *Cluster)
@@ -168,17 +172,22 @@ func TestSucceed(t *testing.T) {
 		"the agent comes back":       {(*Cluster).Succeed, fewer, []mesos.Event{added("a", 1), mesos.AgentAdded{Agent: agent.Agent}}, all, all, true},
 		"it comes without the task":  {(*Cluster).Succeed, fewer, []mesos.Event{mesos.AgentAdded{Agent: agent.Agent}}, all, other, true},
 		"events were missed as well": {func(c *Cluster) { c.Succeed(); c.Outdate() }, fewer, nil, all, other, false},
+		"all were awaited":           {func(c *Cluster) { c.Outdate(); c.Apply(recovered); c.Succeed() }, both, nil, all, all, true},
 		"its state comes again":      {(*Cluster).Succeed, fewer, []mesos.Event{fewer}, all, other, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, v := New(nil), view{}
 				c.Apply(both)
+				c.Apply(mesos.TaskAdded{Task: ended})
 				tc.prepare(c)
 				c.Apply(tc.state)
 				v.follow(t, c.Take())
 				if v.String() != tc.first || c.Complete() != tc.sure {
 					t.Errorf("at first %q, complete: %v", v, c.Complete())
+				}
+				if n := c.Counts().Frameworks; (n == 2) != (tc.first == all) {
+					t.Errorf("%d frameworks at first", n)
 				}
 				time.Sleep(4 * time.Second)
 				for _, ev := range tc.then {
@@ -193,6 +202,12 @@ func TestSucceed(t *testing.T) {
 				v.follow(t, c.Take())
 				if v.String() != tc.last || c.Counts().Held != 0 {
 					t.Errorf("in the end %q, %d held", v, c.Counts().Held)
+				}
+				c.Apply(both)
+				c.Apply(fewer)
+				v.follow(t, c.Take())
+				if v.String() != other {
+					t.Errorf("of the same leader %q", v)
 				}
 			})
 		})

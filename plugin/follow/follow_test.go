@@ -727,6 +727,29 @@ func TestPoll(t *testing.T) {
 	}
 }
 
+// TestPollAfterRestart polls a master that is started again at its address.
+func TestPollAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(0)
+		m.SetID("one")
+		seen := make(map[string]int)
+		inMemory(t, m, func(f *Follower) {
+			f.Poll = 10 * time.Second
+			f.Tell = func(_ context.Context, msg Message) {
+				if s, ok := msg.(State); ok {
+					seen[s.Leader.ID]++
+				}
+			}
+		})
+		pass(15 * time.Second)
+		m.SetID("two")
+		pass(10 * time.Second)
+		if seen["one"] != 2 || seen["two"] != 1 {
+			t.Errorf("leaders are %v", seen)
+		}
+	})
+}
+
 // TestHungCalls asks a master that sends heartbeats, and hangs when it is asked.
 func TestHungCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
