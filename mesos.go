@@ -287,7 +287,11 @@ func (w *watcher) handle(m message) {
 		close(c.done)
 		return
 	case follow.Masters:
-		w.reign.Succeed(w.masters.Line, c.Line, m.at)
+		if len(c.Line) > 0 {
+			w.reign.Succeed(w.masters.Line, c.Line, m.at)
+		} else {
+			c.Line = w.masters.Line
+		}
 		w.masters = c.View
 		w.setMasters()
 	case follow.State:
@@ -304,7 +308,9 @@ func (w *watcher) handle(m message) {
 	case follow.Answered:
 		w.compare(c)
 	case follow.Connect:
-		w.reign.Depart(m.at)
+		if c.Gone() {
+			w.reign.Depart(m.at)
+		}
 		return
 	case follow.Lost:
 		w.connected = false
@@ -318,7 +324,8 @@ func (w *watcher) handle(m message) {
 // succeed prepares the cluster for the state of the leader that is listened to now.
 func (w *watcher) succeed(s follow.State, at time.Time) {
 	next := w.process(s.Leader)
-	if w.known && next != w.reign.Leader {
+	same := next == w.reign.Leader && (s.Leader.ID != "" || !w.reign.Ended())
+	if w.known && !same {
 		w.cluster.Succeed()
 		if w.reign.Missed(next, at) {
 			w.cluster.Outdate()

@@ -2,7 +2,6 @@ package calicomesos
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -14,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -899,6 +899,61 @@ func TestJoin(t *testing.T) {
 	}
 }
 
+// TestForgetful has masters start again that keep their registry in memory, and
+// looks at how many agents are known, and whether names can be denied.
+func TestForgetful(t *testing.T) {
+	var agents []*mesos.Agent
+	for _, id := range []string{"s1", "s2"} {
+		agents = append(agents, &mesos.Agent{ID: id, Port: 5051})
+	}
+	state := func(process string, s *mesos.State) follow.State {
+		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
+	}
+	all, one := &mesos.State{Agents: agents}, &mesos.State{Agents: agents[:1]}
+	recovered := &mesos.State{RecoveredAgents: agents}
+	lost, refused := follow.Lost{}, follow.Connect{Err: syscall.ECONNREFUSED}
+	for name, tc := range map[string]struct {
+		messages []any // and how long to wait
+		agents   int
+		denied   bool
+	}{
+		"the stream breaks":                        {[]any{state("A", all), lost, state("A", one)}, 1, true},
+		"it starts again":                          {[]any{state("A", all), lost, refused, state("B", one)}, 2, true},
+		"it does not say which it is":              {[]any{state("", all), lost, refused, state("", one)}, 2, true},
+		"the same, with a registry, after long":    {[]any{state("", all), lost, refused, 5 * time.Minute, state("", recovered)}, 2, false},
+		"an agent may have come meanwhile":         {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one)}, 1, false},
+		"it has not":                               {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one), cluster.HoldTime}, 1, true},
+		"and the master is asked":                  {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one), follow.Asked{}, follow.Answered{State: one}}, 1, false},
+		"it starts again and again":                {[]any{state("A", all), lost, refused, state("B", one), 9 * time.Second, lost, refused, state("C", one), 5 * time.Second}, 2, true},
+		"it is polled, and does not say who it is": {[]any{polled(state("", all)), polled(state("", one))}, 1, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
+				for _, m := range tc.messages {
+					switch m := m.(type) {
+					case time.Duration:
+						time.Sleep(m)
+						w.cluster.Expire()
+						continue
+					case follow.State:
+						w.heard.Store(time.Now().UnixNano())
+					}
+					w.handle(message{time.Now(), m})
+				}
+				if n := w.cluster.Counts().Agents; n != tc.agents || w.cluster.Complete() != tc.denied {
+					t.Errorf("%d agents, complete: %v", n, w.cluster.Complete())
+				}
+			})
+		})
+	}
+}
+
+func polled(s follow.State) follow.State {
+	s.Polled = true
+	return s
+}
+
 // TestMissed lets leaders come and go, of which not all are listened to, and asks
 // whether names can be denied while the last one awaits an agent.
 func TestMissed(t *testing.T) {
@@ -913,14 +968,17 @@ func TestMissed(t *testing.T) {
 	state := func(process string, s *mesos.State) follow.State {
 		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
 	}
-	polled := state("B", &mesos.State{Agents: []*mesos.Agent{agent}})
-	polled.Polled = true
-	lost, refused := follow.Lost{}, follow.Connect{Err: errors.New("connection refused")}
+	asked := polled(state("B", &mesos.State{Agents: []*mesos.Agent{agent}}))
+	lost, refused := follow.Lost{}, follow.Connect{Err: syscall.ECONNREFUSED}
+	forbidden, unavailable := follow.Connect{Err: &mesos.StatusError{Code: 403}}, follow.Connect{Err: &mesos.StatusError{Code: 503}}
 	for name, tc := range map[string]struct {
 		between []any // messages, and how long to wait
 		next    string
 		denied  bool
 	}{
+		"the old one refuses":              {[]any{lost, forbidden, 15 * time.Second}, "B", false},
+		"none is elected":                  {[]any{lost, unavailable, 15 * time.Second}, "B", true},
+		"the first in line is not known":   {[]any{lost, refused, follow.Masters{}, line("C")}, "C", false},
 		"a failover":                       {[]any{lost, refused, 15 * time.Second, line("BC")}, "B", true},
 		"the old one is named again":       {[]any{lost, refused, line("ABC"), line("BC"), 15 * time.Second}, "B", true},
 		"the next is named before the end": {[]any{line("BC"), lost, 15 * time.Second}, "B", true},
@@ -935,11 +993,12 @@ func TestMissed(t *testing.T) {
 		"the leader itself led again":      {[]any{lost, refused, line("D"), line("E")}, "E", false},
 		"the leader led on":                {[]any{lost, time.Second, refused, line("BC")}, "B", false},
 		"the leader may have led on":       {[]any{lost, time.Second, line("BC")}, "B", false},
-		"it is not known how it ended":     {[]any{lost}, "B", false},
+		"it is not known how it ended":     {[]any{lost, time.Second}, "B", false},
+		"the next one answers at once":     {[]any{lost}, "B", true},
 		"it takes too long":                {[]any{lost, refused, line("BC"), 2 * time.Minute}, "B", false},
 		"the same after long":              {[]any{lost, time.Second, refused, 2 * time.Minute}, "A", true},
-		"it was polled":                    {[]any{lost, refused, polled, lost, refused}, "C", false},
-		"it is polled":                     {[]any{lost, refused, polled}, "C", false},
+		"it was polled":                    {[]any{lost, refused, asked, lost, refused}, "C", false},
+		"it is polled":                     {[]any{lost, refused, asked}, "C", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -109,8 +109,8 @@ func (c *Cluster) compareAgents(s *mesos.State, since *named) int {
 	if s.Malformed > 0 {
 		return differences // an agent may be listed and not be decoded
 	}
-	for id := range c.awaited {
-		if !listed[id] && !since.agents[id] && !c.isHeld(id) {
+	for id, at := range c.awaited {
+		if at.IsZero() && !listed[id] && !since.agents[id] && !c.isHeld(id) {
 			delete(c.awaited, id)
 		}
 	}
@@ -142,7 +142,7 @@ func (c *Cluster) compareFrameworks(s *mesos.State, since *named) int {
 		c.addFramework(f)
 	}
 	for id, o := range c.frameworks {
-		if o.now != nil && o.epoch == c.epoch && !listed[id] && !since.frameworks[id] && s.Malformed == 0 {
+		if o.now != nil && (o.epoch == c.epoch || len(c.held) == 0) && !listed[id] && !since.frameworks[id] && s.Malformed == 0 {
 			differences++
 			c.setFramework(o, nil)
 		}

@@ -238,3 +238,23 @@ func TestCompareWithNothing(t *testing.T) {
 		c.Apply(subscribed(task("a", 1)))
 	}
 }
+
+// TestHeldFrameworkIsGone has a framework torn down during a failover, while its task
+// still runs.
+func TestHeldFrameworkIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(nil)
+		c.Apply(subscribed(task("a", 1)))
+		c.Apply(recoveredState)
+		c.Apply(added("a", 1))
+		c.Apply(agent)
+		time.Sleep(HoldTime)
+		c.Expire()
+		c.Apply(updated("a", 4))
+		c.BeginCompare()
+		n := c.Compare(&mesos.State{Agents: []*mesos.Agent{agent.Agent}}, true)
+		if n != 1 || c.Counts().Frameworks != 0 {
+			t.Errorf("%d differences, %d frameworks", n, c.Counts().Frameworks)
+		}
+	})
+}

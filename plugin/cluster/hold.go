@@ -16,6 +16,10 @@ const HoldTime = 10 * time.Second
 // registered, before its tasks count as told: the master sends them in one go.
 const announceTime = time.Second
 
+// unnamed is the ID, in c.awaited, of an agent that may have come when nobody told
+// of it.
+const unnamed = ""
+
 // A new leader knows its agents only as they re-register. Until then it lists
 // them as recovered, and the agents, frameworks and tasks that were known before
 // are held: they stay in the cluster, with an epoch before the present one.
@@ -126,12 +130,15 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time, forgetful bo
 // holdAll holds all agents that the state lacks, and awaits those that were awaited,
 // for HoldTime from the first of a row of states without agents.
 func (c *Cluster) holdAll() {
-	again := time.Now().Before(c.blank)
+	again := !c.succeeded && time.Now().Before(c.blank)
 	for _, a := range c.agents {
 		again = again && (a.now == nil || a.epoch != c.epoch-1) // none has registered since
 	}
 	if !again {
 		c.blank = time.Now().Add(HoldTime)
+	}
+	if c.outdated {
+		c.until(c.awaited, unnamed, c.blank)
 	}
 	for id, a := range c.agents {
 		if a.now == nil {

@@ -138,10 +138,10 @@ func (f *Follower) poll(ctx context.Context, interval time.Duration) {
 }
 
 // yield asks for the state now and then for the time d, or until there is another
-// leader, which it reports, or none that answers: the master has ended the
+// leader, which it reports, or none that answers: the leader who has ended the
 // stream, as it does with the oldest one when there are more than it allows. To
 // subscribe at once would only put out the next watcher.
-func (f *Follower) yield(ctx context.Context, d time.Duration) (changed bool) {
+func (f *Follower) yield(ctx context.Context, who Leader, d time.Duration) (changed bool) {
 	log.Warningf("The master has ended the stream of %s: it may have too many subscribers. Asking for its state every %v, and for a stream again in %v",
 		f.Cluster, yieldInterval, d.Round(time.Second))
 	p := poller{f: f, interval: yieldInterval, back: backOff{least: minBackOff, most: maxBackOff}}
@@ -151,6 +151,9 @@ func (f *Follower) yield(ctx context.Context, d time.Duration) (changed bool) {
 		next, ok := p.ask(ctx)
 		if !ok {
 			return false
+		}
+		if p.leader.differs(who) {
+			return true
 		}
 		for again := time.Now().Add(min(next, time.Until(end))); wait(ctx, time.Until(again), f.changed); {
 			if otherLeader(before, f.masters()) { // and not just another master that does not lead
@@ -211,6 +214,9 @@ func (p *poller) try(ctx context.Context) error {
 		p.last = u
 		before := p.leader
 		p.leader = p.f.ask(ctx, who)
+		if p.connected && p.leader.ID == "" && !p.leader.differs(before) {
+			p.leader = before // it did not answer this time
+		}
 		if !p.connected || p.leader != before {
 			p.f.greet("Polling", p.leader, s)
 		}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/leader"
@@ -38,6 +39,13 @@ type Masters struct{ leader.View }
 
 // Connect is the result of an attempt to subscribe, or to ask for the state.
 type Connect struct{ Err error }
+
+// Gone reports whether the master that was asked does not lead: nothing listens at
+// its address, or it says that it does not.
+func (c Connect) Gone() bool {
+	var status *mesos.StatusError
+	return errors.Is(c.Err, syscall.ECONNREFUSED) || errors.As(c.Err, &status) && status.Code == http.StatusServiceUnavailable
+}
 
 // State is the whole cluster: the beginning of a stream, or the answer to a poll.
 type State struct {
@@ -67,14 +75,23 @@ type Leader struct {
 	mesos.Master
 }
 
+// differs reports whether l is another process than o, as far as they tell.
+func (l Leader) differs(o Leader) bool {
+	if l.ID != "" && o.ID != "" {
+		return l.ID != o.ID
+	}
+	return l.Endpoint != o.Endpoint
+}
+
 // Follower follows the leading master of a cluster.
 type Follower struct {
 	Cluster string // its name in logs
 	Finder  leader.Finder
 	Client  *mesos.Client
 	Poll    time.Duration // ask for the state so often; 0: subscribe
-	// Tell takes in what there is to tell, in order; it may wait. Only an attempt
-	// that was deposed or shut down has its context done.
+	// Tell takes in what there is to tell, in order; it may wait. Only what an attempt
+	// tells that was deposed or shut down, other than its state and events, has a
+	// context that is done.
 	Tell func(ctx context.Context, m Message)
 	// Awaiting reports whether agents are to re-register, so that it is of interest
 	// whether they are still expected to.
@@ -279,14 +296,14 @@ func (f *Follower) follow(ctx context.Context) {
 			failed.over()
 			refused.reset()
 			recovering.reset()
-			log.Warningf("Lost the leading master %s: %v", out.leader, err)
+			log.Warningf("Lost the leading master %s: %v", out.leader.Endpoint, err)
 			if out.lived >= out.settles {
 				broken.reset()
 			}
 			if out.lived >= forgiven {
 				evicted.reset()
 			}
-			if errors.Is(err, io.EOF) && f.yield(ctx, evicted.advance()) {
+			if errors.Is(err, io.EOF) && f.yield(ctx, out.leader, evicted.advance()) {
 				evicted.reset()
 				broken.reset()
 			}
@@ -327,7 +344,7 @@ func (f *failures) log(format, cluster string, errs []error) {
 
 // outcome is what became of a stream.
 type outcome struct {
-	leader     string
+	leader     Leader
 	subscribed bool          // it told a whole state
 	lived      time.Duration // since then
 	settles    time.Duration // when it has lived so long the next one need not wait
@@ -352,7 +369,7 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 	defer reconciling.Wait()
 	defer end(nil)
 	who := f.ask(ctx, s.Leader)
-	result := outcome{leader: who.Endpoint}
+	result := outcome{leader: who}
 	start := time.Now()
 	odd := false
 	for {
@@ -361,7 +378,7 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 			err = cause(ctx, err)
 			if result.subscribed {
 				result.lived, result.settles = time.Since(start), watchdog.settles()
-				f.Tell(watching, Lost{}) // ctx may have been cancelled
+				f.Tell(watching, Lost{})
 			} else {
 				f.Tell(watching, Connect{err})
 			}
@@ -374,12 +391,12 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 				odd = true
 				log.Warningf("The leading master %s sends events that are malformed or of an unknown type; they are counted and left out", who.Endpoint)
 			}
-			f.Tell(ctx, Event{ev})
+			f.Tell(watching, Event{ev}) // ctx may have been cancelled
 			continue
 		}
 		watchdog.expect(first.Heartbeat)
 		f.greet("Watching", who, first.State)
-		f.Tell(ctx, State{Subscribed: first, Leader: who})
+		f.Tell(watching, State{Subscribed: first, Leader: who})
 		if !result.subscribed {
 			result.subscribed = true
 			start = time.Now()
@@ -421,6 +438,6 @@ func (f *Follower) ask(ctx context.Context, l *mesos.Leader) Leader {
 		f.untold = l.URL.Host
 		log.Infof("The leading master %s does not tell its address, it is taken from the connection: %v", l.URL.Host, err)
 	}
-	who.Addr, who.Port = l.Remote.Addr(), uint32(l.Remote.Port())
+	who.ID, who.Addr, who.Port = m.ID, l.Remote.Addr(), uint32(l.Remote.Port())
 	return who
 }

@@ -414,6 +414,7 @@ type crowded struct {
 	allowed int
 
 	mu      sync.Mutex
+	id      string // of its process, or "" if it does not tell
 	streams []chan struct{}
 	evicted int
 	states  int
@@ -444,9 +445,32 @@ func (c *crowded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			case <-r.Context().Done():
 			}
 		})(w, r)
-	default:
-		http.Error(w, "no", http.StatusForbidden)
+	default: // GET_MASTER
+		c.mu.Lock()
+		id := c.id
+		c.mu.Unlock()
+		if id == "" {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 15, GetMaster: &mesostest.GetMaster{MasterInfo: mesostest.MasterInfo{ID: id, Hostname: "m", Port: 5050}}}))
 	}
+}
+
+// evict ends all streams, and changes what is told of the process.
+func (c *crowded) evict(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, end := range c.streams {
+		close(end)
+	}
+	c.streams, c.id = nil, id
+}
+
+func (c *crowded) subscribed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.streams)
 }
 
 // TestEviction runs more watchers than the master allows: they are not to put
@@ -489,32 +513,40 @@ func TestEvictionAndElections(t *testing.T) {
 		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}} // a standby
 		pass(time.Second)
 		l.names()
-		evict := func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for _, end := range c.streams {
-				close(end)
-			}
-			c.streams = nil
-		}
-		subscribed := func() int {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return len(c.streams)
-		}
-		evict()
+		c.evict("")
 		pass(20 * time.Second)
 		e <- leader.View{Leader: one, Masters: []*url.URL{one}} // and it is gone
 		pass(5 * time.Second)
-		if n := subscribed(); n != 0 {
+		if n := c.subscribed(); n != 0 {
 			t.Errorf("%d streams, soon after it was put out", n)
 		}
 		e <- leader.View{Leader: two, Masters: []*url.URL{two}}
 		pass(5 * time.Second)
-		if n := subscribed(); n != 1 {
+		if n := c.subscribed(); n != 1 {
 			t.Errorf("%d streams of the next leader", n)
 		}
 	})
+}
+
+// TestEvictionAndRestart has the master that has put out a watcher start again at its
+// address, or fail to tell who it is.
+func TestEvictionAndRestart(t *testing.T) {
+	for id, want := range map[string]int{"one": 0, "": 0, "two": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			c := &crowded{allowed: 1, id: "one"}
+			inMemory(t, c, nil)
+			pass(time.Second)
+			c.evict("one")
+			pass(time.Second)
+			c.mu.Lock()
+			c.id = id
+			c.mu.Unlock()
+			pass(yieldInterval)
+			if n := c.subscribed(); n != want {
+				t.Errorf("process %q: %d streams", id, n)
+			}
+		})
+	}
 }
 
 // electing is a Finder that tells what it is given.
@@ -744,7 +776,9 @@ func TestPollAfterRestart(t *testing.T) {
 		pass(15 * time.Second)
 		m.SetID("two")
 		pass(10 * time.Second)
-		if seen["one"] != 2 || seen["two"] != 1 {
+		m.SetID("") // as where it does not tell
+		pass(10 * time.Second)
+		if seen["one"] != 2 || seen["two"] != 2 {
 			t.Errorf("leaders are %v", seen)
 		}
 	})

@@ -1,6 +1,9 @@
 package leader
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // failoverTime is how long masters take at most until one of them leads: sessions
 // with ZooKeeper are over after ten seconds, and a registry takes up to a minute to
@@ -23,19 +26,18 @@ type Reign struct {
 	others map[Process]bool // that may have led since
 }
 
-// Succeed takes in that the masters in line have taken the place of those before.
+// Succeed takes in that the masters in line, which are some, have taken the place
+// of those before.
 func (r *Reign) Succeed(before, line []Process, at time.Time) {
-	if len(line) == 0 {
+	if line[0] == r.Leader {
 		return
 	}
-	if line[0] != r.Leader {
-		r.Depart(at)
-	}
+	r.Depart(at)
 	if r.others == nil {
 		r.others = make(map[Process]bool)
 	}
 	r.others[line[0]] = true
-	for _, p := range before {
+	for _, p := range before[slices.Index(before, r.Leader)+1:] {
 		if p == line[0] {
 			return
 		}
@@ -45,6 +47,9 @@ func (r *Reign) Succeed(before, line []Process, at time.Time) {
 
 // End says that the leader, which was last heard at heard, is listened to no more.
 func (r *Reign) End(heard, at time.Time) { r.heard, r.ended = heard, at }
+
+// Ended reports whether the leader is listened to no more.
+func (r *Reign) Ended() bool { return !r.ended.IsZero() }
 
 // Depart says that the leader has been seen to lead no more.
 func (r *Reign) Depart(at time.Time) {
@@ -62,8 +67,9 @@ func (r *Reign) Missed(next Process, at time.Time) bool {
 			return true
 		}
 	}
-	if r.ended.IsZero() {
+	if !r.Ended() {
 		return r.Polled
 	}
-	return r.Polled || r.gone.IsZero() || r.gone.Sub(r.ended) > deathTime || at.Sub(r.heard) > failoverTime
+	r.Depart(at)
+	return r.Polled || r.gone.Sub(r.ended) > deathTime || at.Sub(r.heard) > failoverTime
 }
