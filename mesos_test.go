@@ -954,6 +954,27 @@ func polled(s follow.State) follow.State {
 	return s
 }
 
+// TestNamedByZooKeeper fails over between masters that do not tell who they are, so that
+// only ZooKeeper does.
+func TestNamedByZooKeeper(t *testing.T) {
+	agents := []*mesos.Agent{{ID: "s", Port: 5051}}
+	w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
+	w.heard.Store(time.Now().UnixNano())
+	for _, m := range []any{
+		follow.Masters{View: leader.View{Leader: parseMaster(t, "a:5050"), Line: []leader.Process{"A", "B"}}},
+		follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{Agents: agents}}, Leader: follow.Leader{Endpoint: "a:5050"}},
+		follow.Lost{},
+		follow.Connect{Err: syscall.ECONNREFUSED},
+		follow.Masters{View: leader.View{Leader: parseMaster(t, "b:5050"), Line: []leader.Process{"B"}}},
+		follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{RecoveredAgents: agents}}, Leader: follow.Leader{Endpoint: "b:5050"}},
+	} {
+		w.handle(message{time.Now(), m})
+	}
+	if !w.cluster.Complete() {
+		t.Error("incomplete, though no other can have led")
+	}
+}
+
 // TestMissed lets leaders come and go, of which not all are listened to, and asks
 // whether names can be denied while the last one awaits an agent.
 func TestMissed(t *testing.T) {

@@ -615,6 +615,51 @@ func TestElection(t *testing.T) {
 	}
 }
 
+// TestTwoLeaders has two masters lead at once, both of which send events. Once
+// ZooKeeper names the second, what the first one has said already is still told.
+func TestTwoLeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		masters := map[string]*mesostest.Master{"10.0.0.1:5050": mesostest.NewMaster(time.Second), "10.0.0.2:5050": mesostest.NewMaster(time.Second)}
+		one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
+		e := make(electing)
+		busy := make(chan struct{})
+		var told []string
+		inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { masters[r.Host].ServeHTTP(w, r) }), func(f *Follower) {
+			f.Finder = e
+			f.Tell = func(ctx context.Context, m Message) {
+				switch m := m.(type) {
+				case State:
+					told = append(told, m.Leader.Endpoint)
+				case Event:
+					ev, ok := m.Event.(mesos.AgentRemoved)
+					if !ok {
+						return
+					}
+					select {
+					case <-busy:
+						told = append(told, ev.AgentID)
+					case <-ctx.Done():
+					}
+				}
+			}
+		})
+		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}}
+		pass(time.Second)
+		masters[one.Host].RemoveAgent("a")
+		pass(time.Second)
+		e <- leader.View{Leader: two, Masters: []*url.URL{one, two}}
+		pass(time.Second)
+		close(busy)
+		pass(time.Second)
+		masters[one.Host].RemoveAgent("b")
+		masters[two.Host].RemoveAgent("c")
+		pass(time.Minute)
+		if got := strings.Join(told, " "); got != "10.0.0.1:5050 a 10.0.0.2:5050 c" {
+			t.Errorf("told %s", got)
+		}
+	})
+}
+
 // TestStaleZooKeeper follows the redirect of another master once the leader that
 // ZooKeeper named has failed for a while.
 func TestStaleZooKeeper(t *testing.T) {
