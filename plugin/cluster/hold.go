@@ -128,7 +128,7 @@ func (c *Cluster) hold(s *mesos.State, before map[string]time.Time, forgetful bo
 }
 
 // holdAll holds all agents that the state lacks, and awaits those that were awaited,
-// for HoldTime from the first of a row of states without agents.
+// for HoldTime from the first of a row of such states of one leader.
 func (c *Cluster) holdAll() {
 	again := !c.succeeded && time.Now().Before(c.blank)
 	for _, a := range c.agents {

@@ -7,13 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/leader"
@@ -39,13 +36,6 @@ type Masters struct{ leader.View }
 
 // Connect is the result of an attempt to subscribe, or to ask for the state.
 type Connect struct{ Err error }
-
-// Gone reports whether the master that was asked does not lead: nothing listens at
-// its address, or it says that it does not.
-func (c Connect) Gone() bool {
-	var status *mesos.StatusError
-	return errors.Is(c.Err, syscall.ECONNREFUSED) || errors.As(c.Err, &status) && status.Code == http.StatusServiceUnavailable
-}
 
 // State is the whole cluster: the beginning of a stream, or the answer to a poll.
 type State struct {
@@ -284,7 +274,7 @@ func (f *Follower) follow(ctx context.Context) {
 			}
 			if !out.subscribed {
 				errs = append(errs, err)
-				if recovers(err) {
+				if mesos.Recovers(err) { // its agents return as soon as it has, which is to be heard from the beginning
 					back = &recovering
 				}
 				if errors.Is(err, errDeposed) {
@@ -314,13 +304,6 @@ func (f *Follower) follow(ctx context.Context) {
 			back.reset()
 		}
 	}
-}
-
-// recovers reports whether err is that of a new leader that reads its registry. Its
-// agents return as soon as it has, which is to be heard from the beginning.
-func recovers(err error) bool {
-	var status *mesos.StatusError
-	return errors.As(err, &status) && status.Code == http.StatusServiceUnavailable && strings.Contains(status.Reason, "not finished recovery")
 }
 
 // failures logs why masters fail, when that changes.

@@ -70,6 +70,9 @@ func (r *Reign) Missed(next Process, at time.Time) bool {
 	if !r.Ended() {
 		return r.Polled
 	}
-	r.Depart(at)
-	return r.Polled || r.gone.Sub(r.ended) > deathTime || at.Sub(r.heard) > failoverTime
+	gone := r.gone
+	if gone.IsZero() {
+		gone = at
+	}
+	return r.Polled || gone.Sub(r.ended) > deathTime || at.Sub(r.heard) > failoverTime
 }

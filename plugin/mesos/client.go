@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -55,6 +56,20 @@ func (e *StatusError) Error() string {
 		msg += fmt.Sprintf(": %q", e.Reason)
 	}
 	return msg
+}
+
+// Recovers reports whether err is the answer of a new leader that reads its registry:
+// 503 "Master has not finished recovery".
+func Recovers(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusServiceUnavailable && strings.Contains(status.Reason, "not finished recovery")
+}
+
+// Leaderless reports whether err says that the master that was asked does not lead:
+// nothing listens at its address, or it answers 503.
+func Leaderless(err error) bool {
+	var status *StatusError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &status) && status.Code == http.StatusServiceUnavailable
 }
 
 // Config is how a client connects. Its zero value talks http, and https by the
