@@ -37,9 +37,11 @@ type change struct {
 func newDelta(from, to uint32, touched []touch) *delta {
 	d := &delta{from: from, to: to}
 	for _, t := range touched {
-		before, now := t.before.served(), t.now.served()
-		d.removed = d.append(d.removed, t.owner(), without(before, now))
-		d.added = d.append(d.added, t.owner(), without(now, before))
+		for tail := range Tail(tails) {
+			before, now, owner := t.before.served(tail), t.now.served(tail), Owner{t.now.head, tail}
+			d.removed = d.append(d.removed, owner, without(before, now))
+			d.added = d.append(d.added, owner, without(now, before))
+		}
 	}
 	return d
 }

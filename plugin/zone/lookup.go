@@ -25,8 +25,9 @@ type Result struct {
 // one that rotate names, modulo their number, and their addresses follow in
 // the same order.
 func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Result {
-	n := g.find(g.zone.cut(Name(owner)))
-	r := Result{Exists: owner == "" || n.exists()}
+	o := g.zone.cut(Name(owner))
+	n := g.find(o.Head)
+	r := Result{Exists: owner == "" || n.exists(o.Tail)}
 	if !r.Exists {
 		return r
 	}
@@ -36,10 +37,10 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		rrs := ofType(n.served(), qtype)
+		rrs := ofType(n.served(o.Tail), qtype)
 		r.Answer = g.makeRRs(rrs[:min(len(rrs), maxAnswer)], qname)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(ofType(n.served(), qtype), qname, rotate)
+		r.Answer, r.Additional = g.services(ofType(n.served(o.Tail), qtype), qname, rotate)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
@@ -53,8 +54,8 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 		return []dns.RR{g.SOA()}, nil
 	}
 	if owner, ok := g.zone.Relative(g.zone.NS); ok {
-		n := g.find(g.zone.cut(Name(owner)))
-		additional = g.makeRRs(n.addresses(), g.zone.NS)
+		o := g.zone.cut(Name(owner))
+		additional = g.makeRRs(g.find(o.Head).addresses(o.Tail), g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
@@ -116,7 +117,8 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, 
 		} else if many != nil {
 			many[target] = true
 		}
-		for j, a := range g.find(rrs[(first+i)%len(rrs)].target()).addresses() {
+		o := rrs[(first+i)%len(rrs)].target()
+		for j, a := range g.find(o.Head).addresses(o.Tail) {
 			place := &services[i].address
 			if j > 0 && a.text == nil {
 				place = new(addressRR)
@@ -183,9 +185,8 @@ func (g *Generation) All() iter.Seq[[]dns.RR] {
 		if !yield([]dns.RR{g.NS()}) {
 			return
 		}
-		for owner, n := range g.nodes {
-			rrs := n.served()
-			if len(rrs) > 0 && !yield(g.makeRRs(rrs, g.zone.absolute(owner))) {
+		for owner, rrs := range g.sets {
+			if !yield(g.makeRRs(rrs, g.zone.absolute(owner))) {
 				return
 			}
 		}

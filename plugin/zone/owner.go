@@ -6,8 +6,8 @@ import (
 )
 
 // Owner is a name relative to a zone's origin, in two parts: a head, and a label
-// that many names of the zone end with. They are kept without it, so that names
-// that differ in nothing else share the memory of their head.
+// that many names of the zone end with. Names that differ in nothing else are kept
+// together.
 type Owner struct {
 	Head string // "" is the apex, or the Tail's own name
 	Tail Tail
@@ -16,6 +16,9 @@ type Owner struct {
 // Tail is the last label of an Owner, by its number in Config.Tails, from 1 on;
 // 0 for another one, which Head has.
 type Tail uint8
+
+// tails is how many different Tails owners have at the most, 0 included.
+const tails = 4
 
 // Name returns name as an Owner without a Tail.
 func Name(name string) Owner { return Owner{Head: name} }
@@ -82,9 +85,9 @@ func (z *Zone) write(to *strings.Builder, o Owner) {
 // fits reports whether the name of o in this zone has at most 255 octets.
 func (z *Zone) fits(o Owner) bool { return FitsName(z.length(o)) }
 
-// find returns the node of o, which is as cut returns it; or nil.
-func (g *Generation) find(o Owner) *node {
-	return g.tables[o.Tail].find(g.zone.tag(o.Head), o.Head)
+// find returns the node of a head; or nil.
+func (g *Generation) find(head string) *node {
+	return g.table.find(g.zone.tag(head), head)
 }
 
 // tag is the hash of a head, never 0.

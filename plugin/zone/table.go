@@ -30,19 +30,6 @@ type page struct {
 	nodes [slots]*node
 }
 
-// node is a name of the zone: one that has records, or one that stands above
-// such names.
-type node struct {
-	head  string // of its Owner
-	rrs   []rr   // in the order of compareRR
-	below uint32 // twice the names that exist directly below, plus 1 if the name above counts this one
-	tx    uint32 // the transaction that made it, and may change it; read by the writer alone
-}
-
-func (n *node) children() uint32 { return n.below >> 1 }
-
-func (n *node) counted() bool { return n.below&1 != 0 }
-
 // find returns the node of head, whose tag is given; or nil.
 func (t *table) find(tag uint32, head string) *node {
 	if t.pages == nil {

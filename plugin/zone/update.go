@@ -16,24 +16,16 @@ type Tx struct {
 	text    *string        // of the last record that was added
 }
 
-// touch is a name that a transaction changed, and what it was before; nil for
+// touch is a node that a transaction changed, and what it was before; nil for
 // a new one.
-type touch struct {
-	before, now *node
-	tail        Tail
-}
-
-func (t touch) owner() Owner { return Owner{t.now.head, t.tail} }
+type touch struct{ before, now *node }
 
 // Begin starts a change of the zone.
 func (z *Zone) Begin() *Tx {
 	next := *z.last
-	next.tables = slices.Clone(z.last.tables)
 	z.txs++
 	if z.txs == 0 {
-		for i := range next.tables {
-			next.tables[i].disown()
-		}
+		next.table.disown()
 		z.txs = 1
 	}
 	return &Tx{zone: z, next: &next, id: z.txs, loose: make(map[*node]bool)}
@@ -45,12 +37,13 @@ func (tx *Tx) Add(owner Owner, r Record) bool {
 	if !tx.fits(owner, r) {
 		return false
 	}
-	n := tx.own(tx.zone.cut(owner))
+	owner = tx.zone.cut(owner)
+	n := tx.own(owner.Head)
 	if len(n.rrs) < largeSet {
-		n.add(tx.rr(r))
+		n.add(tx.rr(owner.Tail, r))
 		return true
 	}
-	n.rrs = append(n.rrs, tx.rr(r))
+	n.rrs = append(n.rrs, tx.rr(owner.Tail, r))
 	tx.loose[n] = true
 	return true
 }
@@ -60,12 +53,13 @@ func (tx *Tx) Remove(owner Owner, r Record) bool {
 	if !tx.fits(owner, r) {
 		return false
 	}
-	n := tx.own(tx.zone.cut(owner))
+	owner = tx.zone.cut(owner)
+	n := tx.own(owner.Head)
 	if tx.loose[n] {
 		n.merge()
 		delete(tx.loose, n)
 	}
-	if n.drop(tx.rr(r)) {
+	if n.drop(tx.rr(owner.Tail, r)) {
 		tx.loose[n] = false
 	}
 	return true
@@ -75,14 +69,14 @@ func (tx *Tx) fits(owner Owner, r Record) bool {
 	return tx.zone.fits(owner) && tx.zone.fits(r.Target())
 }
 
-// rr returns r as it is kept, added once. Records that are added one after the
+// rr returns r as it is kept below a tail, added once. Records that are added one after the
 // other share their text if it is the same, as those of a task's services do.
-func (tx *Tx) rr(r Record) rr {
+func (tx *Tx) rr(tail Tail, r Record) rr {
 	if r.kind&^standbyBit == kindSRV {
 		target := tx.zone.cut(r.Target())
 		r.text, r.value = target.Head, r.value&^0xff|uint32(target.Tail)
 	}
-	kept := rr{value: r.value, added: addedOne | uint32(r.kind)}
+	kept := rr{value: r.value, added: addedOne | uint32(tail)*tailOne | uint32(r.kind)}
 	if r.kind&^standbyBit == kindA {
 		return kept
 	}
@@ -93,24 +87,19 @@ func (tx *Tx) rr(r Record) rr {
 	return kept
 }
 
-// own returns the node of owner, which is as cut returns it, to be changed by this
-// transaction.
-func (tx *Tx) own(owner Owner) *node {
-	before := tx.next.find(owner)
+// own returns the node of a head, to be changed by this transaction.
+func (tx *Tx) own(head string) *node {
+	tag := tx.zone.tag(head)
+	before := tx.next.table.find(tag, head)
 	if before != nil && before.tx == tx.id {
 		return before
 	}
-	n := &node{head: owner.Head, tx: tx.id}
-	if before != nil {
-		n.head = before.head
-		n.below = before.below
-		n.rrs = append(make([]rr, 0, len(before.rrs)+1), before.rrs...)
-	}
-	tx.next.tables[owner.Tail].put(tx.zone.tag(n.head), n, tx.id)
+	n := newNode(head, before, tx.id)
+	tx.next.table.put(tag, n, tx.id)
 	if len(tx.touched) == cap(tx.touched) { // append would copy millions several times
 		tx.touched = slices.Grow(tx.touched, len(tx.touched)+8)
 	}
-	tx.touched = append(tx.touched, touch{before, n, owner.Tail})
+	tx.touched = append(tx.touched, touch{before, n})
 	return n
 }
 
@@ -153,38 +142,42 @@ func (tx *Tx) settle() bool {
 		n.merge()
 	}
 	changed := false
-	var without []touch                    // records
+	var without []*node                    // records
 	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // grows by the names above
 		t := tx.touched[i]
-		before, now := t.before.served(), t.now.served()
-		tx.next.records += len(now) - len(before)
-		changed = changed || !sameRecords(before, now)
-		tx.settleAbove(t)
+		for tail := range Tail(tails) {
+			before, now := t.before.served(tail), t.now.served(tail)
+			tx.next.records += len(now) - len(before)
+			changed = changed || !sameRecords(before, now)
+			if (len(now) > 0 || t.now.children(tail) > 0) != t.now.counted(tail) {
+				tx.settleAbove(t.now, tail)
+			}
+		}
 		if len(t.now.rrs) == 0 {
-			without = append(without, t)
+			without = append(without, t.now)
 		}
 	}
-	for _, t := range without {
-		if t.now.children() == 0 {
-			tx.next.tables[t.tail].remove(tx.zone.tag(t.now.head), t.now.head, tx.id)
+	for _, n := range without {
+		if n.empty() {
+			tx.next.table.remove(tx.zone.tag(n.head), n.head, tx.id)
 		}
 	}
 	return changed
 }
 
-// settleAbove carries the appearance or disappearance of a name up.
-func (tx *Tx) settleAbove(t touch) {
-	owner, n := t.owner(), t.now
-	for owner != (Owner{}) && n.exists() != n.counted() {
-		owner = tx.zone.above(owner)
-		parent := tx.own(owner)
-		if n.counted() {
-			parent.below -= 2
+// settleAbove carries the appearance or disappearance of n below a tail up.
+func (tx *Tx) settleAbove(n *node, tail Tail) {
+	owner := Owner{n.head, tail}
+	for owner != (Owner{}) && n.exists(owner.Tail) != n.counted(owner.Tail) {
+		above := tx.zone.above(owner)
+		parent := tx.own(above.Head)
+		if n.counted(owner.Tail) {
+			parent.below[above.Tail] -= 2
 		} else {
-			parent.below += 2
+			parent.below[above.Tail] += 2
 		}
-		n.below ^= 1
-		n = parent
+		n.below[owner.Tail] ^= 1
+		n, owner = parent, above
 	}
 }
 

@@ -33,7 +33,7 @@ type Config struct {
 	NS     string       // the name server, fully qualified
 	Addrs  []netip.Addr // its addresses, published if NS is in this zone
 	Nested []string     // origins of other zones that are inside of this one
-	Tails  []string     // labels that many names end with, see Owner
+	Tails  []string     // labels that many names end with, three at the most; see Owner
 	Deltas bool         // changes are kept, for Since
 }
 
@@ -49,8 +49,11 @@ type Zone struct {
 
 // New returns a zone in which nothing is published yet: Current returns nil.
 func New(c Config) *Zone {
+	if len(c.Tails) >= tails {
+		panic("zone: too many tails")
+	}
 	z := &Zone{Config: c, seed: maphash.MakeSeed()}
-	z.last = &Generation{zone: z, tables: make([]table, len(c.Tails)+1)}
+	z.last = &Generation{zone: z}
 	tx := z.Begin()
 	if owner, ok := z.Relative(c.NS); ok {
 		for _, a := range c.Addrs {
@@ -60,7 +63,8 @@ func New(c Config) *Zone {
 	for _, origin := range c.Nested {
 		if owner, ok := z.Relative(origin); ok {
 			// The names between the two exist, as if the other zone were records.
-			tx.own(z.above(z.cut(Name(owner)))).below += 2
+			o := z.above(z.cut(Name(owner)))
+			tx.own(o.Head).below[o.Tail] += 2
 		}
 	}
 	tx.settle()
@@ -142,7 +146,7 @@ func Join(owner, origin string) string {
 // Generation is a zone as it was published once. It never changes.
 type Generation struct {
 	zone     *Zone
-	tables   []table // the names of each Tail
+	table    table
 	serial   uint32
 	complete bool
 	stale    bool
@@ -155,19 +159,19 @@ func (g *Generation) same(o *Generation) bool {
 	if !slices.Equal(g.zone.Tails, o.zone.Tails) || g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
 		return false
 	}
-	for owner, n := range g.nodes {
-		if !sameRecords(n.served(), o.find(owner).served()) {
+	for owner, rrs := range g.sets {
+		if !sameRecords(rrs, o.find(owner.Head).served(owner.Tail)) {
 			return false
 		}
 	}
 	return true
 }
 
-// nodes yields every node and its owner.
-func (g *Generation) nodes(yield func(Owner, *node) bool) {
-	for i := range g.tables {
-		for n := range g.tables[i].all {
-			if !yield(Owner{n.head, Tail(i)}, n) {
+// sets yields every owner that has records, and these.
+func (g *Generation) sets(yield func(Owner, []rr) bool) {
+	for n := range g.table.all {
+		for t := range Tail(tails) {
+			if rrs := n.served(t); len(rrs) > 0 && !yield(Owner{n.head, t}, rrs) {
 				return
 			}
 		}
