@@ -69,10 +69,23 @@ func tryServer(t *testing.T, block string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{t: t, instance: instance, addr: instance.Servers()[0].LocalAddr().String()}
+	s := &server{t: t, instance: instance}
 	t.Cleanup(s.stop)
-	// UDP and TCP have different random ports; ask by TCP only where it matters.
-	return s, nil
+	return s, s.await()
+}
+
+// await notes where s answers, and waits until it does by UDP and TCP, which have
+// different random ports: CoreDNS does not stop a server that has yet to begin.
+func (s *server) await() error {
+	listener := s.instance.Servers()[0]
+	s.addr = listener.LocalAddr().String()
+	for network, addr := range map[string]string{"udp": s.addr, "tcp": listener.Addr().String()} {
+		m := new(dns.Msg).SetQuestion("nobody-asks.invalid.", dns.TypeA)
+		if _, _, err := (&dns.Client{Net: network, Timeout: 5 * time.Second}).Exchange(m, addr); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *server) stop() {

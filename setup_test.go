@@ -294,8 +294,10 @@ func (s *server) restart(block, more string) error {
 	corefile := fmt.Sprintf(".:0 {\n\tbind 127.0.0.1\n\terrors\n%s\n}\n%s", block, more)
 	next, err := s.instance.Restart(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
 	s.instance = next
-	s.addr = s.instance.Servers()[0].LocalAddr().String()
-	return err
+	if err != nil {
+		return err
+	}
+	return s.await()
 }
 
 func (s *server) serial(zone string) uint32 {

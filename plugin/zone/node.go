@@ -8,8 +8,7 @@ import (
 // names below it that have records.
 type node struct {
 	head  string
-	rrs   []rr // in the order of compareRR; small sets are in few
-	few   [2]rr
+	rrs   []rr          // in the order of compareRR
 	below [tails]uint32 // of each Tail: twice the owners that exist directly below, plus 1 if the name above counts this one
 	tx    uint32        // the transaction that made it, and may change it; read by the writer alone
 }
@@ -18,16 +17,12 @@ type node struct {
 // the transaction tx.
 func newNode(head string, before *node, tx uint32) *node {
 	n := &node{head: head, tx: tx}
-	n.rrs = n.few[:0]
 	if before == nil {
 		return n
 	}
 	n.head = before.head // and not a copy of it
 	n.below = before.below
-	if len(before.rrs) >= len(n.few) {
-		n.rrs = make([]rr, 0, len(before.rrs)+1)
-	}
-	n.rrs = append(n.rrs, before.rrs...)
+	n.rrs = append(make([]rr, 0, len(before.rrs)+1), before.rrs...)
 	return n
 }
 

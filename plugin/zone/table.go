@@ -1,24 +1,30 @@
 package zone
 
+import "slices"
+
 // A table is an immutable hash table of nodes. Its pages are split as they fill
 // (extendible hashing: a page is found by as many of the highest bits of a name's
 // tag as it takes), and those that a transaction does not touch are shared with
-// the generation before. What a transaction copies is a page for each name that it
-// changes, and the directory of pages once: 64 KB of it for a million names.
+// the generation before; so are the sheets of the directory, which tells where the
+// pages are. What a transaction copies is a page and a sheet for each name that it
+// changes, and the list of sheets once: 8 KB of it for a million names.
 type table struct {
-	tx    uint32  // the transaction that may change pages
-	depth uint8   // how many bits of a tag are an index of pages
-	pages []*page // the directory; it never shrinks
+	tx     uint32 // the transaction that may change sheets and pages
+	depth  uint8  // how many bits of a tag are an index of the directory
+	sheets []*sheet
 }
 
 const (
 	// slots is how many names a page has room for; with it a page fills a size
-	// class of Go's allocator, 3072 octets.
-	slots = 254
+	// class of Go's allocator, 1536 octets.
+	slots = 126
 	// full is how many it holds at most, since a search ends at an empty slot.
 	full = slots * 7 / 8
 	// sparse is how many names two pages have that become one.
 	sparse = slots / 4
+	// entries is how many pages a sheet of the directory lists; with it a sheet fills
+	// a size class too, 256 octets.
+	entries = 31
 )
 
 // page is an open-addressed hash table of the names whose tags begin alike.
@@ -30,12 +36,18 @@ type page struct {
 	nodes [slots]*node
 }
 
+// sheet is a part of a directory.
+type sheet struct {
+	tx    uint32 // the transaction that made it, and may change it
+	pages [entries]*page
+}
+
 // find returns the node of head, whose tag is given; or nil.
 func (t *table) find(tag uint32, head string) *node {
-	if t.pages == nil {
+	if len(t.sheets) == 0 {
 		return nil
 	}
-	p := t.pages[t.index(tag)]
+	p := t.page(t.index(tag))
 	if i, found := p.find(tag, head); found {
 		return p.nodes[i]
 	}
@@ -43,6 +55,17 @@ func (t *table) find(tag uint32, head string) *node {
 }
 
 func (t *table) index(tag uint32) int { return int(tag >> (32 - t.depth)) }
+
+// page returns the page of an index of the directory.
+func (t *table) page(i int) *page { return t.sheets[i/entries].pages[i%entries] }
+
+// size is how many pages the directory lists, some of them several times.
+func (t *table) size() int {
+	if len(t.sheets) == 0 {
+		return 0
+	}
+	return 1 << t.depth
+}
 
 // find returns the slot of head, or that where it belongs.
 func (p *page) find(tag uint32, head string) (int, bool) {
@@ -79,17 +102,22 @@ func (t *table) all(yield func(*node) bool) {
 
 // distinct yields every page once.
 func (t *table) distinct(yield func(*page) bool) {
-	for i := 0; i < len(t.pages); i += 1 << (t.depth - t.pages[i].depth) {
-		if !yield(t.pages[i]) {
+	for i := 0; i < t.size(); {
+		p := t.page(i)
+		if !yield(p) {
 			return
 		}
+		i += 1 << (t.depth - p.depth)
 	}
 }
 
-// disown takes all nodes and pages from the transactions that made them, for
-// when their numbers start again.
+// disown takes all there is from the transactions that made it, for when their
+// numbers start again.
 func (t *table) disown() {
 	t.tx = 0
+	for _, s := range t.sheets {
+		s.tx = 0
+	}
 	for p := range t.distinct {
 		p.tx = 0
 		for _, n := range p.nodes {
@@ -118,41 +146,57 @@ func (t *table) put(tag uint32, n *node, tx uint32) {
 // own returns the page of a tag, to be changed by the transaction tx.
 func (t *table) own(tag, tx uint32) *page {
 	if t.tx != tx {
-		pages := make([]*page, max(len(t.pages), 1))
-		copy(pages, t.pages)
-		t.pages, t.tx = pages, tx
+		t.sheets, t.tx = slices.Clone(t.sheets), tx
 	}
-	switch p := t.pages[t.index(tag)]; {
-	case p == nil:
-		t.pages[0] = &page{tx: tx}
-	case p.tx != tx:
+	if len(t.sheets) == 0 {
+		t.sheets = []*sheet{{tx: tx, pages: [entries]*page{{tx: tx}}}}
+	}
+	p := t.page(t.index(tag))
+	if p.tx != tx {
 		own := *p
 		own.tx = tx
 		t.place(&own, tag)
+		return &own
 	}
-	return t.pages[t.index(tag)]
+	return p
 }
 
 // place puts p where pages of its depth with the tag are.
 func (t *table) place(p *page, tag uint32) {
 	span := 1 << (t.depth - p.depth)
 	first := t.index(tag) &^ (span - 1)
-	for i := range span {
-		t.pages[first+i] = p
+	for i := first; i < first+span; i++ {
+		s := t.sheets[i/entries]
+		if s.tx != t.tx {
+			own := *s
+			own.tx = t.tx
+			s = &own
+			t.sheets[i/entries] = s
+		}
+		s.pages[i%entries] = p
 	}
+}
+
+// double lists every page of the directory twice as often.
+func (t *table) double() {
+	size := 2 * t.size()
+	sheets := make([]*sheet, (size+entries-1)/entries)
+	for i := range sheets {
+		sheets[i] = &sheet{tx: t.tx}
+	}
+	for i := range size {
+		sheets[i/entries].pages[i%entries] = t.page(i / 2)
+	}
+	t.sheets = sheets
+	t.depth++
 }
 
 // split makes two of the transaction's own page of a tag. That more names than fit
 // a page have all bits in common is not to be expected of a hash with a secret seed.
 func (t *table) split(tag uint32) {
-	old := t.pages[t.index(tag)]
+	old := t.page(t.index(tag))
 	if old.depth == t.depth {
-		pages := make([]*page, 0, 2*len(t.pages))
-		for _, p := range t.pages {
-			pages = append(pages, p, p)
-		}
-		t.pages = pages
-		t.depth++
+		t.double()
 	}
 	bit := uint32(1) << (31 - old.depth)
 	low, high := &page{tx: t.tx, depth: old.depth + 1}, &page{tx: t.tx, depth: old.depth + 1}
@@ -208,7 +252,7 @@ func (t *table) merge(p *page, tag uint32) {
 		return
 	}
 	bit := uint32(1) << (32 - p.depth)
-	other := t.pages[t.index(tag^bit)]
+	other := t.page(t.index(tag ^ bit))
 	if other.depth != p.depth || int(p.used)+int(other.used) > sparse {
 		return
 	}
