@@ -53,32 +53,50 @@ func (c *CalicoMesos) Ready() bool { return isClosed(c.ready) }
 func (c *CalicoMesos) CacheBypassZones() []string { return c.bypass }
 
 // ServeDNS answers for names in the plugin's zones, and passes on all others.
+//
+// It keeps little on the stack, and what makes the answer has returned when that is
+// written: a goroutine serves one question, begins with a short stack, and copies it
+// for a longer one where CoreDNS, plugins and system calls do not fit.
 func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	m, ours := c.reply(w, r)
+	switch {
+	case !ours:
+		return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
+	case m == nil:
+		return dns.RcodeRefused, nil
+	}
+	// Success, since the message is written: CoreDNS would send another one.
+	return dns.RcodeSuccess, w.WriteMsg(m)
+}
+
+// reply returns the answer to r, nil to refuse it, and whether it is for the next
+// plugin to say.
+func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours bool) {
 	state := request.Request{W: w, Req: r}
 	qname := state.QName()
 	name := strings.ToLower(qname)
 	z, owner := c.match(name)
 	if z == nil || r.Opcode != dns.OpcodeQuery {
-		return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
+		return nil, false
 	}
 	qtype := state.QType()
 	if qtype == dns.TypeAXFR || qtype == dns.TypeIXFR {
-		return dns.RcodeRefused, nil // *transfer* has not taken it
+		return nil, true // *transfer* has not taken it
 	}
 	gen := z.Current()
 	if gen == nil {
-		return c.notReady(w, r)
+		return notReady(r), true
 	}
 	res := gen.Lookup(owner, qname, qtype, rand.Uint32())
 	if len(res.Answer) == 0 {
 		if !gen.Complete() {
-			return c.notReady(w, r)
+			return notReady(r), true
 		}
 		if !res.Exists && c.Fall.Through(name) {
-			return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
+			return nil, false
 		}
 	}
-	return c.answer(&state, gen, &res)
+	return answer(&state, gen, &res), true
 }
 
 // match returns the zone of a name in lower case and its owner name in it; nil
@@ -92,8 +110,8 @@ func (c *CalicoMesos) match(name string) (*zone.Zone, string) {
 	return nil, ""
 }
 
-// answer writes res.
-func (c *CalicoMesos) answer(state *request.Request, gen *zone.Generation, res *zone.Result) (int, error) {
+// answer returns res as a message.
+func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetReply(state.Req)
 	m.Authoritative = true
@@ -111,16 +129,15 @@ func (c *CalicoMesos) answer(state *request.Request, gen *zone.Generation, res *
 	if len(m.Extra) > 0 {
 		trim(m, state)
 	}
-	return dns.RcodeSuccess, state.W.WriteMsg(m)
+	return m
 }
 
 // notReady answers SERVFAIL, since nothing is known of the name, or not yet.
-func (c *CalicoMesos) notReady(w dns.ResponseWriter, r *dns.Msg) (int, error) {
+func notReady(r *dns.Msg) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetRcode(r, dns.RcodeServerFailure)
 	explain(m, r, dns.ExtendedErrorCodeNotReady)
-	// Success, since the message is written: CoreDNS would send another one.
-	return dns.RcodeSuccess, w.WriteMsg(m)
+	return m
 }
 
 // explain adds an extended error (RFC 8914) for a client that speaks EDNS.
