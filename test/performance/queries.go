@@ -20,43 +20,64 @@ const instances = 3
 
 // measureQueries compares what a question costs calicomesos, the *hosts* plugin
 // with the same names, the plugin *whoami*, which looks nothing up, and a server
-// without CoreDNS that always gives the same answer.
+// without CoreDNS that always gives the same answer; and then with *prometheus* before
+// each of the plugins.
 func measureQueries(ctx context.Context, o *options, r *report) error {
-	dir, remove, err := scratch()
+	costs, err := costsOfQuery(ctx, o, false)
 	if err != nil {
 		return err
 	}
-	defer remove()
-	questions, err := writeNames(dir, o.tasks/instances)
-	if err != nil {
-		return err
-	}
-	servers, stop, err := startServers(ctx, dir, o)
-	defer stop()
-	if err != nil {
-		return err
-	}
-	names := []string{"calicomesos", "hosts", "whoami", "echo"}
-	costs := make(map[string][]float64)
-	for range o.rounds {
-		for _, name := range names {
-			cost, err := costOfQuery(ctx, servers[name], questions, o)
-			if err != nil {
-				return err
-			}
-			costs[name] = append(costs[name], cost)
-		}
-	}
-	ours, hosts, whoami, echo := median(costs["calicomesos"]), median(costs["hosts"]), median(costs["whoami"]), median(costs["echo"])
+	ours, hosts, whoami, echo := costs["calicomesos"], costs["hosts"], costs["whoami"], costs["echo"]
 	r.add("CPU per query (A, 3 addresses), whole process", "at most 1.0 of *hosts*, 1.15 of the echo",
 		"%.1f µs: %.2f of *hosts* (%.1f µs), %.2f of *whoami*, which looks nothing up (%.1f µs), %.2f of a bare echo without CoreDNS (%.1f µs)",
 		ours, ours/hosts, hosts, ours/whoami, whoami, ours/echo, echo)
 	bars := plot{title: fmt.Sprintf("CPU per query (A, 3 addresses of %d names)", o.tasks/instances), y: "µs"}
-	for _, name := range names {
-		bars.bars = append(bars.bars, bar{name, median(costs[name])})
+	for _, name := range asked {
+		bars.bars = append(bars.bars, bar{name, costs[name]})
 	}
 	r.plot("query", bars)
+	if costs, err = costsOfQuery(ctx, o, true); err != nil {
+		return err
+	}
+	ours, hosts, whoami, echo = costs["calicomesos"], costs["hosts"], costs["whoami"], costs["echo"]
+	r.add("the same with *prometheus*", "", "%.1f µs: %.2f of *hosts*, %.2f of *whoami*, %.2f of the echo", ours, ours/hosts, ours/whoami, ours/echo)
 	return nil
+}
+
+// asked are the servers that are compared.
+var asked = []string{"calicomesos", "hosts", "whoami", "echo"}
+
+// costsOfQuery returns the CPU time of a question for each of asked; µs.
+func costsOfQuery(ctx context.Context, o *options, prometheus bool) (map[string]float64, error) {
+	dir, remove, err := scratch()
+	if err != nil {
+		return nil, err
+	}
+	defer remove()
+	questions, err := writeNames(dir, o.tasks/instances)
+	if err != nil {
+		return nil, err
+	}
+	servers, stop, err := startServers(ctx, dir, o, prometheus)
+	defer stop()
+	if err != nil {
+		return nil, err
+	}
+	rounds := make(map[string][]float64)
+	for range o.rounds {
+		for _, name := range asked {
+			cost, err := costOfQuery(ctx, servers[name], questions, o)
+			if err != nil {
+				return nil, err
+			}
+			rounds[name] = append(rounds[name], cost)
+		}
+	}
+	costs := make(map[string]float64)
+	for name, all := range rounds {
+		costs[name] = median(all)
+	}
+	return costs, nil
 }
 
 // writeNames writes a file for dnsperf and one for *hosts* with the names of apps.
@@ -77,7 +98,7 @@ func writeNames(dir string, apps int) (questions string, err error) {
 	return questions, os.WriteFile(filepath.Join(dir, "hosts"), []byte(h.String()), 0o644)
 }
 
-func startServers(ctx context.Context, dir string, o *options) (map[string]*server, func(), error) {
+func startServers(ctx context.Context, dir string, o *options, prometheus bool) (map[string]*server, func(), error) {
 	var started []*process
 	stop := func() {
 		for _, p := range started {
@@ -95,6 +116,13 @@ func startServers(ctx context.Context, dir string, o *options) (map[string]*serv
 		"hosts":       "hosts " + filepath.Join(dir, "hosts") + " {\nttl 5\nreload 0\n}",
 		"whoami":      "whoami",
 	} {
+		if prometheus {
+			port, err := freePort()
+			if err != nil {
+				return nil, stop, err
+			}
+			block += fmt.Sprintf("\nprometheus 127.0.0.1:%d", port)
+		}
 		if servers[name], err = startCoreDNS(dir, block); err != nil {
 			return nil, stop, err
 		}
