@@ -1,8 +1,6 @@
 package zone
 
-import (
-	"slices"
-)
+import "slices"
 
 // node is the owners of one Head that the zone has, each for its records, or for
 // names below it that have records.
@@ -29,11 +27,6 @@ func newNode(head string, before *node, tx uint32) *node {
 func (n *node) children(t Tail) uint32 { return n.below[t] >> 1 }
 
 func (n *node) counted(t Tail) bool { return n.below[t]&1 != 0 }
-
-// empty reports whether n is of no use any more.
-func (n *node) empty() bool {
-	return len(n.rrs) == 0 && !slices.ContainsFunc(n.below[:], func(b uint32) bool { return b > 1 })
-}
 
 // largeSet is from how many records on a node's records are brought into order
 // together, at the end of a transaction, and not one by one.

@@ -158,7 +158,7 @@ func (tx *Tx) settle() bool {
 		}
 	}
 	for _, n := range without {
-		if n.empty() {
+		if n.below == [tails]uint32{} {
 			tx.next.table.remove(tx.zone.tag(n.head), n.head, tx.id)
 		}
 	}

@@ -23,7 +23,7 @@ var (
 )
 
 func newZone(origin string) *Zone {
-	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}, Tails: []string{"marathon", "f"}})
+	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}, Tails: []string{"f", "a", "b"}})
 }
 
 // text is the zone as sorted lines, without its SOA.
@@ -255,6 +255,21 @@ func TestTails(t *testing.T) {
 	if r := z.Current().Lookup("s", "s.mesos.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 a.f.slave.mesos." || data(r.Additional) != "192.0.2.1" {
 		t.Errorf("SRV: %q, %q", data(r.Answer), data(r.Additional))
 	}
+	z = New(Config{Origin: "mesos.", NS: "ns1.slave.mesos.", Addrs: []netip.Addr{addr("192.0.2.5")}, Tails: []string{"slave"}})
+	z.Begin().Publish(now, Status{Complete: true})
+	if r := z.Current().Lookup("", "mesos.", dns.TypeNS, 0); data(r.Answer) != "ns1.slave.mesos." || data(r.Additional) != "192.0.2.5" {
+		t.Errorf("NS: %q, %q", data(r.Answer), data(r.Additional))
+	}
+}
+
+// TestTooManyTails makes a zone with more tails than records have room to tell.
+func TestTooManyTails(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("a zone of four tails")
+		}
+	}()
+	New(Config{Origin: "mesos.", NS: "ns1.mesos.", Tails: []string{"a", "b", "c", "d"}})
 }
 
 // TestAddressAndService has both at one name, of which all that differs is what they
@@ -333,9 +348,9 @@ func TestRecordsOfTheApex(t *testing.T) {
 
 // TestNested puts a zone into another: the names between them exist.
 func TestNested(t *testing.T) {
-	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example."}})
+	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example.", "x.dc.slave.mesos."}, Tails: []string{"slave"}})
 	z.Begin().Publish(now, Status{Complete: true})
-	for owner, want := range map[string]bool{"eu": true, "x.eu": false, "eu2": false, "example": false} {
+	for owner, want := range map[string]bool{"eu": true, "x.eu": false, "eu2": false, "example": false, "dc.slave": true, "slave": true, "dc": false} {
 		if got := z.Current().Lookup(owner, "", dns.TypeA, 0).Exists; got != want {
 			t.Errorf("%s exists: %v", owner, got)
 		}
