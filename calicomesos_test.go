@@ -406,6 +406,17 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestTransferWithoutPlugin asks for a transfer where *transfer* does not take it.
+func TestTransferWithoutPlugin(t *testing.T) {
+	c := direct(t, 3)
+	for _, qtype := range []uint16{dns.TypeAXFR, dns.TypeIXFR} {
+		rcode, err := c.ServeDNS(t.Context(), &nobody{}, new(dns.Msg).SetQuestion("mesos.", qtype))
+		if rcode != dns.RcodeRefused || err != nil {
+			t.Errorf("%s: %s, %v", dns.TypeToString[qtype], dns.RcodeToString[rcode], err)
+		}
+	}
+}
+
 // BenchmarkServeDNS answers without packing.
 func BenchmarkServeDNS(b *testing.B) {
 	c := direct(b, 110_000) // about a million names
