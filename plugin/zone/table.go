@@ -7,7 +7,7 @@ import "slices"
 // tag as it takes), and those that a transaction does not touch are shared with
 // the generation before; so are the sheets of the directory, which tells where the
 // pages are. What a transaction copies is a page and a sheet for each name that it
-// changes, and the list of sheets once: 8 KB of it for a million names.
+// changes, and the list of sheets once: 4 KB of it for a million names.
 type table struct {
 	tx     uint32 // the transaction that may change sheets and pages
 	depth  uint8  // how many bits of a tag are an index of the directory

@@ -54,6 +54,18 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// TestDisown changes a table by a transaction of the same number as that which made it.
+func TestDisown(t *testing.T) {
+	var now table
+	now.put(tagOf("a"), &node{head: "a"}, 1)
+	before := now
+	now.disown()
+	now.put(tagOf("b"), &node{head: "b"}, 1)
+	if before.find(tagOf("b"), "b") != nil || now.find(tagOf("b"), "b") == nil {
+		t.Error("what was there before has changed, or what is now has not")
+	}
+}
+
 type tableAndMap struct {
 	table table
 	names map[string]*node

@@ -69,8 +69,9 @@ func (tx *Tx) fits(owner Owner, r Record) bool {
 	return tx.zone.fits(owner) && tx.zone.fits(r.Target())
 }
 
-// rr returns r as it is kept below a tail, added once. Records that are added one after the
-// other share their text if it is the same, as those of a task's services do.
+// rr returns r as it is kept below a tail, added once. Records that are added one
+// after the other share their text if it is the same, as those of a task's services
+// do.
 func (tx *Tx) rr(tail Tail, r Record) rr {
 	if r.kind&^standbyBit == kindSRV {
 		target := tx.zone.cut(r.Target())
