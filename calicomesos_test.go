@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -404,6 +405,38 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s takes %v allocations", tc.name, got)
 		}
 	}
+}
+
+// TestShortStack looks at what of the plugin is on the stack as an answer is written.
+func TestShortStack(t *testing.T) {
+	c := direct(t, 3)
+	for _, tc := range popular {
+		w := &callers{}
+		m := new(dns.Msg).SetQuestion(fmt.Sprintf(tc.question, 0), tc.qtype)
+		if _, err := c.ServeDNS(t.Context(), w, m); err != nil {
+			t.Fatal(err)
+		}
+		if len(w.names) != 1 || !strings.HasSuffix(w.names[0], ".ServeDNS") {
+			t.Errorf("%s is written by %v", tc.name, w.names)
+		}
+	}
+}
+
+// callers is a client that notes which functions write to it, down to ServeDNS.
+type callers struct {
+	nobody
+	names []string
+}
+
+func (c *callers) WriteMsg(*dns.Msg) error {
+	pcs := make([]uintptr, 20)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)]) // 2: who called WriteMsg
+	for more := true; more && (len(c.names) == 0 || !strings.HasSuffix(c.names[len(c.names)-1], ".ServeDNS")); {
+		var f runtime.Frame
+		f, more = frames.Next()
+		c.names = append(c.names, f.Function)
+	}
+	return nil
 }
 
 // TestTransferWithoutPlugin asks for a transfer where *transfer* does not take it.
