@@ -31,44 +31,69 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 	master := mesostest.Start(m)
 	defer master.Close()
 	defer m.Drop()
-	s, err := startCoreDNS(dir, "calicomesos mesos 10.0.0.0/8 {\nmaster "+master.Host+"\n}")
-	if err != nil {
-		return err
-	}
-	defer s.stop()
-	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
-		return err
-	}
 	echo, err := startEcho(dir)
 	if err != nil {
 		return err
 	}
 	defer echo.stop()
-	servers := []string{s.addr, echo.addr}
+	c := churn{master: m, large: large}
+	block := "calicomesos mesos 10.0.0.0/8 {\nmaster " + master.Host + "\n}"
+	for _, env := range [][]string{nil, {"GOGC=400"}} {
+		s, err := startCoreDNS(dir, block, env...)
+		if err != nil {
+			return err
+		}
+		err = c.report(ctx, o, r, s, echo.addr, env)
+		s.stop()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// report measures a CoreDNS beside a bare echo; with something in its environment only
+// at the highest rate.
+func (c *churn) report(ctx context.Context, o *options, r *report, s *server, echo string, env []string) error {
+	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+		return err
+	}
+	as, rates := "", o.changes
+	if len(env) > 0 {
+		as, rates = ", "+strings.Join(env, " "), rates[len(rates)-1:]
+	}
+	servers := []string{s.addr, echo}
 	rest, err := allLatencies(ctx, servers, o)
 	if err != nil {
 		return err
 	}
-	r.add("latency of queries at rest", "", "p50 %.2f ms, p99 %.2f ms; of a bare echo %.2f and %.2f ms", median(rest[0]), quantile(rest[0], 0.99), median(rest[1]), quantile(rest[1], 0.99))
+	r.add("latency of queries at rest"+as, "", "p50 %.2f ms, p99 %.2f ms; of a bare echo %.2f and %.2f ms", median(rest[0]), quantile(rest[0], 0.99), median(rest[1]), quantile(rest[1], 0.99))
 	var p50, p99 series
 	p50.name, p99.name = "p50", "p99"
-	for _, rate := range o.changes {
-		c := churn{master: m, large: large, server: s.addr, rate: rate}
+	for _, rate := range rates {
+		c.server, c.rate = s.addr, rate
 		seen, queries, used, err := c.measure(ctx, o, s, servers)
 		if err != nil {
 			return err
 		}
 		p50.add(float64(rate), median(seen))
 		p99.add(float64(rate), quantile(seen, 0.99))
-		r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second", o.tasks, rate), "p50 10 ms, p99 50 ms",
+		r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second%s", o.tasks, rate, as), "p50 10 ms, p99 50 ms",
 			"p50 %.1f ms, p99 %.1f ms (%d samples); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes",
 			median(seen), quantile(seen, 0.99), len(seen), used*100)
-		r.add(fmt.Sprintf("latency of queries, %d changes a second", rate), "p99 within 1.5 of at rest",
+		r.add(fmt.Sprintf("latency of queries, %d changes a second%s", rate, as), "p99 within 1.5 of at rest",
 			"p50 %.2f ms, p99 %.2f ms (%.1f of at rest); of a bare echo on the same busy machine %.2f and %.2f ms (%.1f of at rest)",
 			median(queries[0]), quantile(queries[0], 0.99), quantile(queries[0], 0.99)/quantile(rest[0], 0.99),
 			median(queries[1]), quantile(queries[1], 0.99), quantile(queries[1], 0.99)/quantile(rest[1], 0.99))
 	}
-	r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
+	peak, err := s.status("VmHWM")
+	if err != nil {
+		return err
+	}
+	r.add("memory with these changes"+as, "", "peak %.0f MB", peak/1e6)
+	if len(env) == 0 {
+		r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
+	}
 	return nil
 }
 

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
 	"strconv"
 	"time"
 )
 
 // loaded is what it took to load a cluster.
 type loaded struct {
-	cpu, wall      time.Duration
+	user, kernel   time.Duration // CPU
+	wall           time.Duration
 	download       time.Duration // of the state alone
 	peak, resident float64       // octets
 }
@@ -19,6 +22,7 @@ type loaded struct {
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	var seconds, cpu, megabytes series
 	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
+	var last loaded
 	nothing, err := load(ctx, 10)
 	if err != nil {
 		return err
@@ -29,7 +33,9 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			return err
 		}
 		seconds.add(float64(tasks), l.wall.Seconds())
-		cpu.add(float64(tasks), (l.cpu - nothing.cpu).Seconds())
+		last = loaded{user: l.user - nothing.user, kernel: l.kernel - nothing.kernel, peak: l.peak - nothing.peak}
+		used := (last.user + last.kernel).Seconds()
+		cpu.add(float64(tasks), used)
 		megabytes.add(float64(tasks), l.peak/1e6)
 		goal := ""
 		switch tasks {
@@ -39,9 +45,14 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			goal = "in proportion"
 		}
 		r.add(fmt.Sprintf("full state, %d tasks on %d agents", tasks, tasks/20), goal,
-			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s; peak %.0f MB, then %.0f MB resident",
-			l.wall.Seconds(), l.download.Seconds(), (l.cpu - nothing.cpu).Seconds(), l.peak/1e6, l.resident/1e6)
+			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s, of which the kernel %.2f s; peak %.0f MB, then %.0f MB resident",
+			l.wall.Seconds(), l.download.Seconds(), used, last.kernel.Seconds(), l.peak/1e6, l.resident/1e6)
 	}
+	touching, err := costOfMemory(ctx, last.peak)
+	if err != nil {
+		return err
+	}
+	r.add(fmt.Sprintf("a bare program that uses %.0f MB, each page once", last.peak/1e6), "", "CPU %.2f s of the kernel", touching.Seconds())
 	r.plot("load", plot{title: "A whole state", x: "tasks", y: "seconds, MB", lines: []series{megabytes, seconds, cpu}})
 	return nil
 }
@@ -70,7 +81,7 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 		return l, err
 	}
 	l.wall = time.Since(began)
-	if l.cpu, err = s.cpu(); err != nil {
+	if l.user, l.kernel, err = s.times(); err != nil {
 		return l, err
 	}
 	if l.peak, err = s.status("VmHWM"); err != nil {
@@ -83,4 +94,30 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 	}
 	l.resident, err = s.status("VmRSS")
 	return l, err
+}
+
+// costOfMemory returns what it takes the kernel to give a process so many octets.
+func costOfMemory(ctx context.Context, octets float64) (time.Duration, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.CommandContext(ctx, self, "touch", strconv.Itoa(int(octets)))
+	if err := cmd.Run(); err != nil {
+		return 0, err
+	}
+	return cmd.ProcessState.SystemTime(), nil
+}
+
+// touch writes to each page of so many octets of memory.
+func touch(args []string) error {
+	octets, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	memory := make([]byte, octets)
+	for i := 0; i < octets; i += os.Getpagesize() {
+		memory[i] = 1
+	}
+	return nil
 }

@@ -89,6 +89,7 @@ func main() {
 var roles = map[string]func(args []string) error{
 	"ask":   askMany,
 	"echo":  serveEcho,
+	"touch": touch,
 	"watch": watchMany,
 }
 

@@ -30,7 +30,13 @@ type process struct {
 
 // start runs a program, which ends with stop.
 func start(dir, name string, args ...string) (*process, error) {
+	return startIn(nil, dir, name, args...)
+}
+
+// startIn runs a program with more in its environment, as NAME=value.
+func startIn(env []string, dir, name string, args ...string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(context.Background(), name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
+	p.cmd.Env = append(os.Environ(), env...)
 	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
@@ -50,24 +56,25 @@ func (p *process) stop() {
 
 // cpu returns the time that the process has used of all processors.
 func (p *process) cpu() (time.Duration, error) {
+	user, kernel, err := p.times()
+	return user + kernel, err
+}
+
+// times returns what of cpu was used by the program itself, and by the kernel for it.
+func (p *process) times() (user, kernel time.Duration, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	_, rest, _ := strings.Cut(string(b), ") ")
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return 0, errors.New("stat has too few fields")
+		return 0, 0, errors.New("stat has too few fields")
 	}
-	var ticks int64
-	for _, f := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil // of 1/100 s on every Linux
+	const tick = 10 * time.Millisecond // on every Linux
+	utime, userErr := strconv.ParseInt(fields[11], 10, 64)
+	stime, kernelErr := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(utime) * tick, time.Duration(stime) * tick, errors.Join(userErr, kernelErr)
 }
 
 // status returns a size that the kernel tells of the process, as VmHWM; octets.
@@ -111,8 +118,8 @@ type server struct {
 }
 
 // startCoreDNS runs bin/coredns with a server block for all names that has the
-// given lines.
-func startCoreDNS(dir, block string) (*server, error) {
+// given lines, and with env in its environment.
+func startCoreDNS(dir, block string, env ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -122,7 +129,7 @@ func startCoreDNS(dir, block string) (*server, error) {
 	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	p, err := start(dir, "bin/coredns", "-conf", corefile)
+	p, err := startIn(env, dir, "bin/coredns", "-conf", corefile)
 	return &server{p, fmt.Sprintf("127.0.0.1:%d", port)}, err
 }
 
