@@ -58,6 +58,40 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
+// BenchmarkFind searches what an answer with three services needs, the service and its
+// three targets: in a table, and in one of Go's maps, which could not be published.
+func BenchmarkFind(b *testing.B) {
+	g := million(b).Current()
+	nodes := make(map[string]*node)
+	for n := range g.table.all {
+		nodes[n.head] = n
+	}
+	services := make([]string, 1<<14)
+	for i := range services {
+		services[i] = fmt.Sprintf("_app-%d._tcp.marathon", i*11)
+	}
+	for _, bc := range []struct {
+		name string
+		find func(head string) *node
+	}{
+		{"table", g.find},
+		{"map", func(head string) *node { return nodes[head] }},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				for _, r := range bc.find(services[i&(1<<14-1)]).rrs {
+					if bc.find(r.target().Head) == nil {
+						b.Fatal("no target")
+					}
+				}
+				i++
+			}
+		})
+	}
+}
+
 // BenchmarkPublish moves tasks of a zone of a million names: three names of
 // each change.
 func BenchmarkPublish(b *testing.B) {
