@@ -88,13 +88,13 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 		return notReady(r), true
 	}
 	res := gen.Lookup(owner, qname, qtype, rand.Uint32())
-	if len(res.Answer) == 0 {
-		if !gen.Complete() {
-			return notReady(r), true
-		}
-		if !res.Exists && c.Fall.Through(name) {
-			return nil, false
-		}
+	// A name that is known lacks a type even where the others are not: clients give a
+	// name up if one of its two kinds of addresses fails.
+	if !res.Records && !gen.Complete() {
+		return notReady(r), true
+	}
+	if !res.Exists && c.Fall.Through(name) {
+		return nil, false
 	}
 	return answer(&state, gen, &res), true
 }
@@ -123,11 +123,15 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	case len(m.Answer) == 0:
 		m.Ns = []dns.RR{gen.SOA()}
 	}
-	if gen.Stale() {
-		explain(m, state.Req, dns.ExtendedErrorCodeStaleAnswer)
+	opt := state.Req.IsEdns0()
+	if opt != nil && gen.Stale() {
+		opt = explanation(dns.ExtendedErrorCodeStaleAnswer)
 	}
 	if len(m.Extra) > 0 {
-		trim(m, state)
+		trim(m, state, opt)
+	}
+	if gen.Stale() && opt != nil {
+		m.Extra = append(m.Extra, opt)
 	}
 	return m
 }
@@ -136,29 +140,28 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 func notReady(r *dns.Msg) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetRcode(r, dns.RcodeServerFailure)
-	explain(m, r, dns.ExtendedErrorCodeNotReady)
+	if r.IsEdns0() != nil {
+		m.Extra = []dns.RR{explanation(dns.ExtendedErrorCodeNotReady)}
+	}
 	return m
 }
 
-// explain adds an extended error (RFC 8914) for a client that speaks EDNS.
-func explain(m, r *dns.Msg, code uint16) {
-	if r.IsEdns0() == nil {
-		return
-	}
+// explanation is an extended error (RFC 8914), for a client that speaks EDNS.
+func explanation(code uint16) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: code}}
-	m.Extra = append(m.Extra, o)
+	return o
 }
 
-// trim drops what of ADDITIONAL does not fit, so that TC is set only where
-// ANSWER does not fit (RFC 2181, section 9).
-func trim(m *dns.Msg, state *request.Request) {
+// trim drops what of ADDITIONAL does not fit beside the OPT that the message will have,
+// so that TC is set only where ANSWER does not fit (RFC 2181, section 9).
+func trim(m *dns.Msg, state *request.Request, opt *dns.OPT) {
 	size := state.Size()
 	if state.Proto() == "tcp" {
 		size = dns.MaxMsgSize
 	}
-	if o := state.Req.IsEdns0(); o != nil && m.IsEdns0() == nil {
-		size -= dns.Len(o)
+	if opt != nil {
+		size -= dns.Len(opt)
 	}
 	// Compressed, each record in ANSWER has two octets for its owner, which is QNAME.
 	most := m.Len() - len(m.Answer)*(len(m.Question[0].Name)+1-2)

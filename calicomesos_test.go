@@ -18,6 +18,7 @@ import (
 
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
+	"github.com/coredns/coredns/request"
 	"github.com/miekg/dns"
 )
 
@@ -181,10 +182,13 @@ func TestNoState(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		qtype uint16
-	}{{"db-prod.marathon.mesos.", dns.TypeA}, {"other.mesos.", dns.TypeA}, {"nginx.marathon.mesos.", dns.TypeAAAA}, {"_tcp.marathon.mesos.", dns.TypeA}} {
+	}{{"db-prod.marathon.mesos.", dns.TypeA}, {"other.mesos.", dns.TypeA}, {"_tcp.marathon.mesos.", dns.TypeA}} {
 		if r := s.ask(tc.name, tc.qtype); r.Rcode != dns.RcodeServerFailure || extended(r) != dns.ExtendedErrorCodeNotReady {
 			t.Errorf("%s %s of an incomplete state: %v", tc.name, dns.TypeToString[tc.qtype], r)
 		}
+	}
+	if r := s.ask("nginx.marathon.mesos.", dns.TypeAAAA); r.Rcode != dns.RcodeSuccess || len(r.Answer) != 0 || len(r.Ns) != 1 {
+		t.Errorf("another type of a name that is known: %v", r)
 	}
 	if r := s.ask("mesos.", dns.TypeSOA); len(r.Answer) != 1 {
 		t.Errorf("SOA of an incomplete state: %v", r)
@@ -205,20 +209,41 @@ func TestNoState(t *testing.T) {
 	}
 }
 
-// TestStale asks for a name of a generation that is not the masters' own word.
+// TestStale asks a zone that is from a snapshot: a large one, whose answers do not all
+// fit, too.
 func TestStale(t *testing.T) {
 	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
 	tx := z.Begin()
-	tx.Add(zone.Name("a.marathon"), zone.Address(netip.MustParseAddr("192.0.2.1")))
+	for i := range byte(20) {
+		a := zone.Address(netip.AddrFrom4([4]byte{192, 0, 2, i}))
+		tx.Add(zone.Name("a.marathon"), a)
+		tx.Add(zone.Name(fmt.Sprintf("a-%d.marathon", i)), a)
+		tx.Add(zone.Name("_a._tcp.marathon"), zone.Service(zone.Name(fmt.Sprintf("a-%d.marathon", i)), 80))
+	}
 	tx.Publish(time.Now(), zone.Status{Stale: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
-	for name, want := range map[string]uint16{"a.marathon.mesos.": dns.ExtendedErrorCodeStaleAnswer, "b.marathon.mesos.": dns.ExtendedErrorCodeNotReady} {
+	for _, tc := range []struct {
+		name   string
+		qtype  uint16
+		size   uint16
+		code   uint16
+		answer int
+	}{
+		{"a.marathon.mesos.", dns.TypeA, 1232, dns.ExtendedErrorCodeStaleAnswer, 20},
+		{"a.marathon.mesos.", dns.TypeAAAA, 1232, dns.ExtendedErrorCodeStaleAnswer, 0},
+		{"b.marathon.mesos.", dns.TypeA, 1232, dns.ExtendedErrorCodeNotReady, 0},
+		{"_a._tcp.marathon.mesos.", dns.TypeSRV, 4096, dns.ExtendedErrorCodeStaleAnswer, 20},
+		{"_a._tcp.marathon.mesos.", dns.TypeSRV, 1000, dns.ExtendedErrorCodeStaleAnswer, 20},
+		{"_a._tcp.marathon.mesos.", dns.TypeSRV, 1010, dns.ExtendedErrorCodeStaleAnswer, 20},
+		{"_a._tcp.marathon.mesos.", dns.TypeSRV, 1020, dns.ExtendedErrorCodeStaleAnswer, 20},
+	} {
 		m := new(dns.Msg)
-		m.SetQuestion(name, dns.TypeA)
-		m.SetEdns0(1232, false)
+		m.SetQuestion(tc.name, tc.qtype)
+		m.SetEdns0(tc.size, false)
 		rec := dnstest.NewRecorder(&test.ResponseWriter{})
-		if _, err := c.ServeDNS(t.Context(), rec, m); err != nil || extended(rec.Msg) != want {
-			t.Errorf("%s: %v, %v", name, rec.Msg, err)
+		_, err := c.ServeDNS(t.Context(), request.NewScrubWriter(m, rec), m)
+		if err != nil || extended(rec.Msg) != tc.code || rec.Msg.Truncated || len(rec.Msg.Answer) != tc.answer {
+			t.Errorf("%s %d octets: %v, %v", tc.name, tc.size, rec.Msg, err)
 		}
 	}
 }

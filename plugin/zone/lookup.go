@@ -16,6 +16,7 @@ const maxAnswer = 4096
 // Result is the answer to a question.
 type Result struct {
 	Exists     bool // the name is in the zone, if only above others
+	Records    bool // the name has records, of whatever type
 	Answer     []dns.RR
 	Additional []dns.RR // the addresses of the targets in Answer
 }
@@ -27,8 +28,10 @@ type Result struct {
 func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Result {
 	o := g.zone.cut(Name(owner))
 	n := g.find(o.Head)
-	r := Result{Exists: owner == "" || n.exists(o.Tail)}
-	if !r.Exists {
+	rrs := n.served(o.Tail)
+	r := Result{Records: owner == "" || len(rrs) > 0}
+	r.Exists = r.Records || n != nil && n.children(o.Tail) > 0
+	if !r.Records {
 		return r
 	}
 	switch qtype {
@@ -37,10 +40,10 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		rrs := ofType(n.served(o.Tail), qtype)
+		rrs = ofType(rrs, qtype)
 		r.Answer = g.makeRRs(rrs[:min(len(rrs), maxAnswer)], qname)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(ofType(n.served(o.Tail), qtype), qname, rotate)
+		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
