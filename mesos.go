@@ -308,7 +308,7 @@ func (w *watcher) handle(m message) {
 	case follow.Answered:
 		w.compare(c)
 	case follow.Connect:
-		if mesos.Leaderless(c.Err) {
+		if mesos.Leaderless(c.Err, w.leader.Endpoint) {
 			w.reign.Depart(m.at)
 		}
 		return

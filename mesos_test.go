@@ -508,7 +508,7 @@ func TestSnapshot(t *testing.T) {
 		}
 	}
 	r := s.ask("nginx.marathon.mesos.", dns.TypeA)
-	if len(r.Answer) != 3 || !r.Authoritative || extendedError(r) != dns.ExtendedErrorCodeStaleAnswer {
+	if len(r.Answer) != 3 || !r.Authoritative || extended(r) != dns.ExtendedErrorCodeStaleAnswer {
 		t.Errorf("a known name: %s", r)
 	}
 	if r := s.ask("nope.mesos.", dns.TypeA); r.Rcode != dns.RcodeServerFailure {
@@ -521,38 +521,38 @@ func TestSnapshot(t *testing.T) {
 		t.Errorf("serial %d after %d", now, serial)
 	}
 	_, values := gathered(t)
-	for name, v := range values {
-		if strings.HasPrefix(name, "synced") && v != 0 || strings.HasPrefix(name, "tasks{") && v != 10 || strings.HasPrefix(name, "state_age") && (v <= 0 || v > 60) {
-			t.Errorf("%s is %v", name, v)
+	for _, gauge := range []struct {
+		name        string
+		least, most float64
+	}{{"synced{", 0, 0}, {"tasks{", 10, 10}, {"state_age_seconds{", 1e-9, 60}} {
+		found := 0
+		for name, v := range values {
+			if strings.HasPrefix(name, gauge.name) {
+				found++
+				if v < gauge.least || v > gauge.most {
+					t.Errorf("%s is %v", name, v)
+				}
+			}
+		}
+		if found == 0 {
+			t.Errorf("there is no %s…}", gauge.name)
 		}
 	}
 	if err := s.restart(block, ""); err != nil { // a reload, meanwhile
 		t.Fatal(err)
 	}
-	if r := s.ask("nginx.marathon.mesos.", dns.TypeA); len(r.Answer) != 3 || extendedError(r) != dns.ExtendedErrorCodeStaleAnswer {
+	if r := s.ask("nginx.marathon.mesos.", dns.TypeA); len(r.Answer) != 3 || extended(r) != dns.ExtendedErrorCodeStaleAnswer {
 		t.Errorf("a known name: %s", r)
 	}
 
 	m.Lead()
 	eventually(t, func() string {
 		r := s.ask("nope.mesos.", dns.TypeA)
-		if r.Rcode != dns.RcodeNameError || extendedError(r) != 0 {
+		if r.Rcode != dns.RcodeNameError || extended(r) != 0 {
 			return r.String()
 		}
 		return ""
 	})
-}
-
-// extendedError returns the extended error of r, 0 without one.
-func extendedError(r *dns.Msg) uint16 {
-	if o := r.IsEdns0(); o != nil {
-		for _, option := range o.Option {
-			if e, ok := option.(*dns.EDNS0_EDE); ok {
-				return e.InfoCode
-			}
-		}
-	}
-	return 0
 }
 
 // TestSnapshotIsKept lets nothing replace a good snapshot that is worse.
@@ -911,7 +911,7 @@ func TestForgetful(t *testing.T) {
 	}
 	all, one := &mesos.State{Agents: agents}, &mesos.State{Agents: agents[:1]}
 	recovered := &mesos.State{RecoveredAgents: agents}
-	lost, refused := follow.Lost{}, follow.Connect{Err: syscall.ECONNREFUSED}
+	lost, refused := follow.Lost{}, refusedBy("x:5050")
 	for name, tc := range map[string]struct {
 		messages []any // and how long to wait
 		agents   int
@@ -954,6 +954,11 @@ func polled(s follow.State) follow.State {
 	return s
 }
 
+// refusedBy is an attempt to connect to a master at an address where nothing listens.
+func refusedBy(host string) follow.Connect {
+	return follow.Connect{Err: &url.Error{Op: "Post", URL: "http://" + host + "/api/v1", Err: syscall.ECONNREFUSED}}
+}
+
 // TestNamedByZooKeeper fails over between masters that do not tell who they are, so that
 // only ZooKeeper does.
 func TestNamedByZooKeeper(t *testing.T) {
@@ -964,7 +969,7 @@ func TestNamedByZooKeeper(t *testing.T) {
 		follow.Masters{View: leader.View{Leader: parseMaster(t, "a:5050"), Line: []leader.Process{"A", "B"}}},
 		follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{Agents: agents}}, Leader: follow.Leader{Endpoint: "a:5050"}},
 		follow.Lost{},
-		follow.Connect{Err: syscall.ECONNREFUSED},
+		refusedBy("a:5050"),
 		follow.Masters{View: leader.View{Leader: parseMaster(t, "b:5050"), Line: []leader.Process{"B"}}},
 		follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{RecoveredAgents: agents}}, Leader: follow.Leader{Endpoint: "b:5050"}},
 	} {
@@ -990,15 +995,19 @@ func TestMissed(t *testing.T) {
 		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
 	}
 	asked := polled(state("B", &mesos.State{Agents: []*mesos.Agent{agent}}))
-	lost, refused := follow.Lost{}, follow.Connect{Err: syscall.ECONNREFUSED}
-	forbidden, unavailable := follow.Connect{Err: &mesos.StatusError{Code: 403}}, follow.Connect{Err: &mesos.StatusError{Code: 503}}
+	lost, refused := follow.Lost{}, refusedBy("x:5050")
+	answered := func(host string, code int) follow.Connect {
+		return follow.Connect{Err: &mesos.StatusError{URL: "http://" + host + "/api/v1", Code: code}}
+	}
 	for name, tc := range map[string]struct {
 		between []any // messages, and how long to wait
 		next    string
 		denied  bool
 	}{
-		"the old one refuses":              {[]any{lost, forbidden, 15 * time.Second}, "B", false},
-		"none is elected":                  {[]any{lost, unavailable, 15 * time.Second}, "B", true},
+		"the old one refuses":              {[]any{lost, answered("x:5050", 403), 15 * time.Second}, "B", false},
+		"none is elected":                  {[]any{lost, answered("x:5050", 503), 15 * time.Second}, "B", true},
+		"another one is down":              {[]any{lost, refusedBy("y:5050"), 15 * time.Second}, "B", false},
+		"another one starts":               {[]any{lost, answered("y:5050", 503), 15 * time.Second}, "B", false},
 		"the first in line is not known":   {[]any{lost, refused, follow.Masters{}, line("C")}, "C", false},
 		"a failover":                       {[]any{lost, refused, 15 * time.Second, line("BC")}, "B", true},
 		"the old one is named again":       {[]any{lost, refused, line("ABC"), line("BC"), 15 * time.Second}, "B", true},

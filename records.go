@@ -201,16 +201,19 @@ func lastLabel(name string) string { return name[strings.LastIndexByte(name, '.'
 // belongsToCluster reports whether the label stands directly below the apex for
 // something else than a framework.
 func (r *rules) belongsToCluster(l string) bool {
+	return l == "ns1" || namesMasterOrAgents(l) || slices.Contains(r.nsOwners, l)
+}
+
+// namesMasterOrAgents reports whether the label is one that masters and agents have
+// their records at.
+func namesMasterOrAgents(l string) bool {
 	switch l {
-	case "leader", "master", "slave", "ns1":
+	case "leader", "master", "slave":
 		return true
 	}
-	if n, ok := strings.CutPrefix(l, "master"); ok {
-		if _, err := strconv.ParseUint(n, 10, 64); err == nil {
-			return true
-		}
-	}
-	return slices.Contains(r.nsOwners, l)
+	n, ok := strings.CutPrefix(l, "master")
+	_, err := strconv.ParseUint(n, 10, 64)
+	return ok && err == nil
 }
 
 // framework appends the records of a framework itself.
@@ -316,13 +319,16 @@ func usable(addrs []netip.Addr, out *recordSet, sch scheme) []netip.Addr {
 // task appends the records of a running task.
 func (r *rules) task(in cluster.Instance, out *recordSet) {
 	framework := frag(in.Framework.Name)
-	disc := in.Task.Discovery
+	disc, visibility := in.Task.Discovery, mesos.VisibilityFramework
+	if disc != nil {
+		visibility = disc.Visibility
+	}
 	if disc != nil && disc.Name == "" {
 		disc = nil // as in Mesos-DNS
 	}
-	name, visibility := in.Task.Name, mesos.VisibilityFramework
+	name := in.Task.Name
 	if disc != nil {
-		name, visibility = disc.Name, disc.Visibility
+		name = disc.Name
 	}
 	app := label(name, maxLabel)
 	switch {

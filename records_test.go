@@ -418,6 +418,10 @@ func TestTaskRules(t *testing.T) {
 			f.rules.visibility = mesos.VisibilityCluster
 			f.task.Discovery = &mesos.Discovery{Name: "app", Visibility: mesos.VisibilityExternal}
 		}},
+		"visible enough without a name": {change: func(f *fixture) {
+			f.rules.visibility = mesos.VisibilityCluster
+			f.task.Discovery = &mesos.Discovery{Visibility: mesos.VisibilityExternal}
+		}},
 		"unhealthy alone": {change: func(f *fixture) {
 			f.rules.health = true
 			f.task.Status.Health = mesos.Unhealthy

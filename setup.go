@@ -210,6 +210,11 @@ func (o *options) complete() error {
 			return fmt.Errorf("zone %q is in both lists, the plugin's and containerip's", origin)
 		}
 	}
+	for _, origin := range o.zones[mesosDNS] {
+		if l, ok := strings.CutSuffix(o.nsName, "."+origin); ok && namesMasterOrAgents(l) {
+			return fmt.Errorf("\"ns\": %q is a name of the masters or the agents", o.nsName)
+		}
+	}
 	if len(o.zones[reverse]) > 0 {
 		if len(o.zones[mesosDNS]) == 0 {
 			return fmt.Errorf("reverse zone %q needs a forward zone to point to", o.zones[reverse][0])
@@ -384,7 +389,7 @@ func (o *clusterOptions) name() string {
 	}
 	var names []string
 	for _, u := range o.masters {
-		names = append(names, u.Scheme+"://"+u.Host)
+		names = append(names, u.Scheme+"://"+address(u))
 	}
 	return strings.Join(names, ",")
 }
@@ -400,9 +405,17 @@ func (o *clusterOptions) endpoints() []string {
 		return all
 	}
 	for _, u := range o.masters {
-		all = append(all, u.Host)
+		all = append(all, address(u))
 	}
 	return all
+}
+
+// address is the host of a master's API, and the path if it is not as usual.
+func address(u *url.URL) string {
+	if u.Path == leader.APIPath {
+		return u.Host
+	}
+	return u.Host + u.Path
 }
 
 // key is equal for options that are. The order of the masters does not matter.
@@ -576,7 +589,8 @@ func parseFallthrough(o *options, args []string) error {
 func (o *options) bypassZones() []string {
 	zones := slices.Concat(o.zones[mesosDNS], o.zones[dcos])
 	for _, origin := range o.zones[reverse] {
-		if !o.fall.Through(origin) {
+		inside := func(zone string) bool { return dns.IsSubDomain(origin, zone) }
+		if !o.fall.Through(origin) && !slices.ContainsFunc(o.fall.Zones, inside) {
 			zones = append(zones, origin)
 		}
 	}

@@ -65,6 +65,9 @@ func TestProperties(t *testing.T) {
 		"calicomesos {\n fallthrough\n} | [.]":                                                                                       func(o *options) any { return o.fall.Zones },
 		"calicomesos {\n fallthrough x.mesos\n} | [x.mesos.]":                                                                        func(o *options) any { return o.fall.Zones },
 		"calicomesos mesos 10.0.0.0/8 {\n fallthrough\n} | [mesos. dcos.thisdcos.directory.]":                                        func(o *options) any { return o.bypassZones() },
+		"calicomesos mesos 192.168.0.0/16 {\n fallthrough 1.168.192.in-addr.arpa\n} | [mesos. dcos.thisdcos.directory.]":             func(o *options) any { return o.bypassZones() },
+		"calicomesos {\n master https://p:443/a/api/v1 https://p:443\n} | https://p:443/a/api/v1,https://p:443":                      func(o *options) any { return o.cluster.name() },
+		"calicomesos {\n master https://p:443/a https://p:443\n} | [p:443/a p:443]":                                                  func(o *options) any { return o.cluster.endpoints() },
 		"calicomesos mesos 10.0.0.0/8 | [mesos. dcos.thisdcos.directory. 10.in-addr.arpa.]":                                          func(o *options) any { return o.bypassZones() },
 		"calicomesos b.example mesos 10.0.0.0/8 | b.example.":                                                                        func(o *options) any { return o.rules.pointTo },
 	} {
@@ -141,6 +144,7 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n ns 10.0.0.1\n}":                          {`"ns"`, `"10.0.0.1"`},
 		"calicomesos {\n ns a..b\n}":                              {`"ns"`, `"a..b"`},
 		"calicomesos {\n ns ns1.mesos 10.0.0.256\n}":              {`"ns"`, `"10.0.0.256"`},
+		"calicomesos b.example mesos {\n ns Master2.mesos\n}":     {`"ns"`, `"master2.mesos."`},
 		"calicomesos {\n ns ns1.mesos ::\n}":                      {`"ns"`, `"::"`},
 		"calicomesos {\n startup_timeout 5\n}":                    {`"startup_timeout"`, `"5"`},
 		"calicomesos {\n startup_timeout -5s\n}":                  {`"startup_timeout"`, `"-5s"`},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// apiPath is where a master serves the Operator API v1.
-const apiPath = "/api/v1"
+// APIPath is where a master serves the Operator API v1.
+const APIPath = "/api/v1"
 
 // View is what is known of the masters.
 type View struct {
@@ -73,7 +73,7 @@ func Parse(endpoint string) (*url.URL, error) {
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	if u.Path == "" {
-		u.Path = apiPath
+		u.Path = APIPath
 	}
 	return u, nil
 }

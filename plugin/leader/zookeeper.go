@@ -372,7 +372,7 @@ func (z *ZooKeeper) endpoint(m mesos.Master) *url.URL {
 	if m.Addr.IsValid() {
 		host = m.Addr.String()
 	}
-	u := &url.URL{Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(m.Port))), Path: apiPath}
+	u := &url.URL{Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(int(m.Port))), Path: APIPath}
 	if z.Secure {
 		u.Scheme = "https"
 	}

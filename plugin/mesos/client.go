@@ -65,11 +65,22 @@ func Recovers(err error) bool {
 	return errors.As(err, &status) && status.Code == http.StatusServiceUnavailable && strings.Contains(status.Reason, "not finished recovery")
 }
 
-// Leaderless reports whether err says that the master that was asked does not lead:
-// nothing listens at its address, or it answers 503.
-func Leaderless(err error) bool {
-	var status *StatusError
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &status) && status.Code == http.StatusServiceUnavailable
+// Leaderless reports whether err says that the master at host, the host:port of its
+// API, does not lead: nothing listens there, or it answers 503.
+func Leaderless(err error, host string) bool {
+	var (
+		status *StatusError
+		asked  *url.Error
+		where  string
+	)
+	switch {
+	case errors.As(err, &status) && status.Code == http.StatusServiceUnavailable:
+		where = status.URL
+	case errors.Is(err, syscall.ECONNREFUSED) && errors.As(err, &asked):
+		where = asked.URL
+	}
+	u, err := url.Parse(where)
+	return err == nil && host != "" && u.Host == host
 }
 
 // Config is how a client connects. Its zero value talks http, and https by the
