@@ -42,7 +42,7 @@ func read(t *testing.T, file string) string {
 // master or a primary, and to files in dir, and leaves all else as it is.
 func onLoopback(corefile, master, primary, dir string) string {
 	if strings.Contains(corefile, "secondary {") {
-		corefile = regexp.MustCompile(`transfer from .*`).ReplaceAllString(corefile, "transfer from "+primary)
+		corefile = regexp.MustCompile(`transfer from \S+:1053\b`).ReplaceAllString(corefile, "transfer from "+primary)
 		return strings.ReplaceAll(strings.ReplaceAll(corefile, ":1053", ":0"), ":0 {", ":0 {\n bind 127.0.0.1")
 	}
 	corefile = regexp.MustCompile(`/(etc|var/lib)/coredns/`).ReplaceAllString(corefile, dir+"/")

@@ -79,8 +79,8 @@ func (c *churn) report(ctx context.Context, o *options, r *report, s *server, ec
 		p50.add(float64(rate), median(seen))
 		p99.add(float64(rate), quantile(seen, 0.99))
 		r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second%s", o.tasks, rate, as), "p50 10 ms, p99 50 ms",
-			"p50 %.1f ms, p99 %.1f ms (%d samples); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes",
-			median(seen), quantile(seen, 0.99), len(seen), used*100)
+			"p50 %.1f ms, p99 %.1f ms (%d samples, and %d that were not seen in %s); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes",
+			median(seen), quantile(seen, 0.99), len(seen), c.unseen, seenLimit, used*100)
 		r.add(fmt.Sprintf("latency of queries, %d changes a second%s", rate, as), "p99 within 1.5 of at rest",
 			"p50 %.2f ms, p99 %.2f ms (%.1f of at rest); of a bare echo on the same busy machine %.2f and %.2f ms (%.1f of at rest)",
 			median(queries[0]), quantile(queries[0], 0.99), quantile(queries[0], 0.99)/quantile(rest[0], 0.99),
@@ -178,18 +178,27 @@ type churn struct {
 	large  *mesostest.Large
 	server string
 	rate   int // a second
+	unseen int // changes that were not seen within seenLimit
 }
 
+// seenLimit is how long a change is waited for.
+const seenLimit = 10 * time.Second
+
 // run moves tasks for three rounds, and returns how long some of the changes took to be
-// seen; ms.
+// seen; ms. Those that never were are counted.
 func (c *churn) run(ctx context.Context, o *options) (seen []float64) {
+	c.unseen = 0
 	ctx, cancel := context.WithTimeout(ctx, 3*o.length)
 	defer cancel()
 	var wg sync.WaitGroup
 	moved := make(chan *mesostest.Task)
 	wg.Go(func() {
 		for t := range moved {
-			seen = append(seen, float64(c.await(t, time.Now()).Microseconds())/1000)
+			if took, ok := c.await(t, time.Now()); ok {
+				seen = append(seen, float64(took.Microseconds())/1000)
+			} else {
+				c.unseen++
+			}
 		}
 	})
 	c.large.Run(ctx, c.master, c.rate, func(t *mesostest.Task) {
@@ -203,15 +212,16 @@ func (c *churn) run(ctx context.Context, o *options) (seen []float64) {
 	return seen
 }
 
-// await asks for the app of a task until its address is in the answer.
-func (c *churn) await(t *mesostest.Task, began time.Time) time.Duration {
+// await asks for the app of a task until its address is in the answer, and returns how
+// long that took; false if it never was.
+func (c *churn) await(t *mesostest.Task, began time.Time) (time.Duration, bool) {
 	addr := t.Statuses[0].ContainerStatus.NetworkInfos[0].IPAddresses[0].IPAddress
 	name := strings.ToLower(t.Name) + ".marathon.mesos."
-	for time.Since(began) < 10*time.Second {
+	for time.Since(began) < seenLimit {
 		if slices.Contains(ask(c.server, name), netip.MustParseAddr(addr).String()) {
-			return time.Since(began)
+			return time.Since(began), true
 		}
 		time.Sleep(time.Millisecond) // the next question; the server is not to be busy with ours
 	}
-	return time.Since(began)
+	return 0, false
 }

@@ -14,6 +14,7 @@ type loaded struct {
 	user, kernel   time.Duration // CPU
 	wall           time.Duration
 	download       time.Duration // of the state alone
+	memory         time.Duration // CPU of the kernel for a program before it that used 3 KB a task
 	peak, resident float64       // octets
 }
 
@@ -22,7 +23,6 @@ type loaded struct {
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	var seconds, cpu, megabytes series
 	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
-	var last loaded
 	nothing, err := load(ctx, 10)
 	if err != nil {
 		return err
@@ -33,8 +33,8 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			return err
 		}
 		seconds.add(float64(tasks), l.wall.Seconds())
-		last = loaded{user: l.user - nothing.user, kernel: l.kernel - nothing.kernel, peak: l.peak - nothing.peak}
-		used := (last.user + last.kernel).Seconds()
+		kernel := (l.kernel - nothing.kernel).Seconds()
+		used := (l.user - nothing.user).Seconds() + kernel
 		cpu.add(float64(tasks), used)
 		megabytes.add(float64(tasks), l.peak/1e6)
 		goal := ""
@@ -45,14 +45,9 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			goal = "in proportion"
 		}
 		r.add(fmt.Sprintf("full state, %d tasks on %d agents", tasks, tasks/20), goal,
-			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s, of which the kernel %.2f s; peak %.0f MB, then %.0f MB resident",
-			l.wall.Seconds(), l.download.Seconds(), used, last.kernel.Seconds(), l.peak/1e6, l.resident/1e6)
+			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s, of which the kernel %.2f s (%.2f s for a bare program that used 3 KB a task just before); peak %.0f MB, then %.0f MB resident",
+			l.wall.Seconds(), l.download.Seconds(), used, kernel, l.memory.Seconds(), l.peak/1e6, l.resident/1e6)
 	}
-	touching, err := costOfMemory(ctx, last.peak)
-	if err != nil {
-		return err
-	}
-	r.add(fmt.Sprintf("a bare program that uses %.0f MB, each page once", last.peak/1e6), "", "CPU %.2f s of the kernel", touching.Seconds())
 	r.plot("load", plot{title: "A whole state", x: "tasks", y: "seconds, MB", lines: []series{megabytes, seconds, cpu}})
 	return nil
 }
@@ -69,6 +64,9 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 	}
 	defer sim.stop()
 	if l.download, err = download(ctx, master); err != nil {
+		return l, err
+	}
+	if l.memory, err = costOfMemory(ctx, tasks*3000); err != nil {
 		return l, err
 	}
 	began := time.Now()
@@ -97,12 +95,12 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 }
 
 // costOfMemory returns what it takes the kernel to give a process so many octets.
-func costOfMemory(ctx context.Context, octets float64) (time.Duration, error) {
+func costOfMemory(ctx context.Context, octets int) (time.Duration, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, self, "touch", strconv.Itoa(int(octets)))
+	cmd := exec.CommandContext(ctx, self, "touch", strconv.Itoa(octets))
 	if err := cmd.Run(); err != nil {
 		return 0, err
 	}

@@ -44,6 +44,9 @@ var quick = options{
 	rounds: 1, length: 2 * time.Second, idle: 5 * time.Second, changes: []int{10, 100},
 }
 
+// keptIn is where the project keeps what was measured.
+const keptIn = "docs/performance"
+
 // parts are what can be measured, in the order of the table.
 var parts = []struct {
 	name    string
@@ -65,7 +68,7 @@ func main() {
 		names = append(names, p.name)
 	}
 	isQuick := flag.Bool("quick", false, "measure small clusters for a short time, to try it")
-	out := flag.String("out", "docs/performance", "directory for the table and the plots")
+	out := flag.String("out", keptIn, "directory for the table and the plots")
 	readme := flag.String("readme", "", "document whose table is to be replaced, between the lines "+tableBegins+" and "+tableEnds)
 	only := flag.String("only", strings.Join(names, ","), "what to measure")
 	flag.Parse()
@@ -77,6 +80,9 @@ func main() {
 	}
 	o := full
 	if *isQuick {
+		if *out == keptIn {
+			log.Fatal("-quick needs -out: what it measures is not to be kept")
+		}
 		o = quick
 	}
 	o.out, o.readme = *out, *readme

@@ -66,8 +66,8 @@ func measureFamily(ctx context.Context, o *options, r *report, dir, master strin
 	}
 	seen := c.run(ctx, o)
 	r.add(fmt.Sprintf("with %d × %s as secondary", len(kinds), kinds[0]), "follow 1,000 changes a second",
-		"CPU %.0f %% the primary, %.0f %% each secondary; a change is seen there after p50 %.1f s, p99 %.1f s",
-		cpu[0]*100, cpu[1]*100, median(seen)/1000, quantile(seen, 0.99)/1000)
+		"CPU %.0f %% the primary, %.0f %% each secondary; a change is seen there after p50 %.1f s, p99 %.1f s (%d samples, and %d that were not seen in %s)",
+		cpu[0]*100, cpu[1]*100, median(seen)/1000, quantile(seen, 0.99)/1000, len(seen), c.unseen, seenLimit)
 	return nil
 }
 
