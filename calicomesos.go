@@ -123,7 +123,7 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	case len(m.Answer) == 0:
 		m.Ns = []dns.RR{gen.SOA()}
 	}
-	opt := state.Req.IsEdns0()
+	opt := state.Req.IsEdns0() // which CoreDNS adds, if the message has none
 	if opt != nil && gen.Stale() {
 		opt = explanation(dns.ExtendedErrorCodeStaleAnswer)
 	}
