@@ -30,8 +30,24 @@ func million(b *testing.B) *Zone {
 	return z
 }
 
-func BenchmarkLookup(b *testing.B) {
+func BenchmarkLookup(b *testing.B) { benchmarkLookup(b, million(b)) }
+
+// BenchmarkLookupChanged asks a zone in which a quarter of the apps was given one more
+// name each, many publications one after the other.
+func BenchmarkLookupChanged(b *testing.B) {
 	z := million(b)
+	for app := 0; app < 200_000; {
+		tx := z.Begin()
+		for range 100 {
+			tx.Add(Name(fmt.Sprintf("new-%d.marathon", app)), Address(netip.AddrFrom4([4]byte{11, byte(app >> 16), byte(app >> 8), byte(app)})))
+			app += 4
+		}
+		tx.Publish(now, Status{Complete: true})
+	}
+	benchmarkLookup(b, z)
+}
+
+func benchmarkLookup(b *testing.B, z *Zone) {
 	for _, bc := range []struct {
 		name  string
 		owner string

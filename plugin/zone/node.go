@@ -28,6 +28,9 @@ func (n *node) children(t Tail) uint32 { return n.below[t] >> 1 }
 
 func (n *node) counted(t Tail) bool { return n.below[t]&1 != 0 }
 
+// empty reports whether the zone has nothing of n, not even names below it.
+func (n *node) empty() bool { return len(n.rrs) == 0 && n.below == [tails]uint32{} }
+
 // largeSet is from how many records on a node's records are brought into order
 // together, at the end of a transaction, and not one by one.
 const largeSet = 256

@@ -18,28 +18,30 @@ func TestTable(t *testing.T) {
 		old  []tableAndMap
 	)
 	kept.names = make(map[string]*node)
-	for tx := range uint32(120) {
+	tx := uint32(0)
+	for ; tx < 90; tx++ {
 		if tx%10 == 0 {
 			kept.check(t, seed)
 			old = append(old, tableAndMap{kept.table, maps.Clone(kept.names)})
 		}
-		adds, removals := 1000, 100 // it grows, and then shrinks to nothing
+		adds, removals := 1000, 100 // it grows, and then shrinks
 		if tx >= 60 {
 			adds, removals = 100, 1000
 		}
 		for range adds {
 			name := fmt.Sprint(r.IntN(100_000))
-			n := &node{head: name}
-			kept.table.put(tagOf(name), n, tx+1)
-			kept.names[name] = n
+			kept.put(name, &node{head: name, tx: tx + 1, rrs: make([]rr, 1)})
 		}
 		for name := range kept.names {
-			if removals--; removals < 0 && tx < 115 {
+			if removals--; removals < 0 {
 				break
 			}
-			kept.table.remove(tagOf(name), name, tx+1)
-			delete(kept.names, name)
+			kept.remove(name, tx+1)
 		}
+	}
+	for name := range kept.names {
+		tx++
+		kept.remove(name, tx)
 	}
 	kept.check(t, seed)
 	for i := range old {
@@ -54,21 +56,43 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestDisown changes a table by a transaction of the same number as that which made it.
+// TestDisown changes a table by transactions of the same numbers as those which made it.
 func TestDisown(t *testing.T) {
 	var now table
-	now.put(tagOf("a"), &node{head: "a"}, 1)
-	before := now
-	now.disown()
-	now.put(tagOf("b"), &node{head: "b"}, 1)
-	if before.find(tagOf("b"), "b") != nil || now.find(tagOf("b"), "b") == nil {
-		t.Error("what was there before has changed, or what is now has not")
+	now.put(tagOf("a"), &node{head: "a", tx: 1}, 1)
+	now.put(tagOf("b"), &node{head: "b", tx: 2}, 2)
+	for _, tx := range []uint32{2, 1} {
+		before := now
+		now.disown()
+		name := fmt.Sprint(tx)
+		now.put(tagOf(name), &node{head: name, tx: tx}, tx)
+		if before.find(tagOf(name), name) != nil || now.find(tagOf(name), name) == nil {
+			t.Errorf("transaction %d: what was there before has changed, or what is now has not", tx)
+		}
+	}
+	for _, name := range []string{"a", "b", "2"} {
+		if n := now.find(tagOf(name), name); n.tx != 0 {
+			t.Errorf("the node of %s is of transaction %d", name, n.tx)
+		}
 	}
 }
 
 type tableAndMap struct {
 	table table
 	names map[string]*node
+}
+
+func (b *tableAndMap) put(name string, n *node) {
+	b.table.put(tagOf(name), n, n.tx)
+	b.names[name] = n
+}
+
+// remove does what a transaction does, once it finds that a name has nothing any more.
+func (b *tableAndMap) remove(name string, tx uint32) {
+	n := &node{head: name, tx: tx}
+	b.table.put(tagOf(name), n, tx)
+	b.table.remove(tagOf(name), n, tx)
+	delete(b.names, name)
 }
 
 func (b *tableAndMap) check(t *testing.T, seed uint64) {
@@ -78,7 +102,9 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 		if all[n.head] != nil {
 			t.Fatalf("seed %d: %s is there twice", seed, n.head)
 		}
-		all[n.head] = n
+		if !n.empty() {
+			all[n.head] = n
+		}
 	}
 	if !maps.Equal(all, b.names) {
 		t.Fatalf("seed %d: %d names, not %d", seed, len(all), len(b.names))
@@ -88,16 +114,16 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 			t.Fatalf("seed %d: %s is not found", seed, name)
 		}
 	}
-	if b.table.find(tagOf("nope"), "nope") != nil {
+	if n := b.table.find(tagOf("nope"), "nope"); n != nil && !n.empty() {
 		t.Fatalf("seed %d: what is not there is found", seed)
 	}
-	used := make(map[*page]bool)
+	used := make(map[*body]bool)
 	for p := range b.table.distinct {
-		count := len(slices.DeleteFunc(slices.Clone(p.nodes[:]), func(n *node) bool { return n == nil }))
-		if used[p] || int(p.used) != count || count > full {
-			t.Fatalf("seed %d: a page of %d says that it has %d", seed, count, p.used)
+		count := len(slices.DeleteFunc(slices.Clone(p.body.nodes[:]), func(n *node) bool { return n == nil }))
+		if used[p.body] || int(p.body.used) != count || count > full {
+			t.Fatalf("seed %d: a page of %d says that it has %d", seed, count, p.body.used)
 		}
-		used[p] = true
+		used[p.body] = true
 	}
 }
 

@@ -159,8 +159,8 @@ func (tx *Tx) settle() bool {
 		}
 	}
 	for _, n := range without {
-		if n.below == [tails]uint32{} {
-			tx.next.table.remove(tx.zone.tag(n.head), n.head, tx.id)
+		if n.empty() {
+			tx.next.table.remove(tx.zone.tag(n.head), n, tx.id)
 		}
 	}
 	return changed
