@@ -33,7 +33,7 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			return err
 		}
 		seconds.add(float64(tasks), l.wall.Seconds())
-		kernel := (l.kernel - nothing.kernel).Seconds()
+		kernel := max(0, l.kernel-nothing.kernel).Seconds()
 		used := (l.user - nothing.user).Seconds() + kernel
 		cpu.add(float64(tasks), used)
 		megabytes.add(float64(tasks), l.peak/1e6)
