@@ -65,7 +65,13 @@ type watcher struct {
 // join, a settle or a leave.
 type message struct {
 	at      time.Time
+	heard   time.Time // when a master had last spoken then
 	content any
+}
+
+// message returns content as one that comes now.
+func (w *watcher) message(content any) message {
+	return message{time.Now(), time.Unix(0, w.heard.Load()), content}
 }
 
 // join adds a publisher, settle says that what its zones took the place of is
@@ -155,7 +161,7 @@ func (w *watcher) tell(ctx context.Context, m follow.Message) {
 		}
 	}
 	select {
-	case w.messages <- message{time.Now(), m}:
+	case w.messages <- w.message(m):
 	case <-ctx.Done():
 	}
 }
@@ -202,7 +208,7 @@ func (w *watcher) remove(p *publisher) {
 
 func (w *watcher) send(content any, done <-chan struct{}) {
 	select {
-	case w.messages <- message{time.Now(), content}:
+	case w.messages <- w.message(content):
 	case <-w.done:
 		return
 	}
@@ -314,7 +320,7 @@ func (w *watcher) handle(m message) {
 		return
 	case follow.Lost:
 		w.connected = false
-		w.reign.End(time.Unix(0, w.heard.Load()), m.at)
+		w.reign.End(m.heard, m.at)
 		w.updateStats()
 		return
 	}

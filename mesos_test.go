@@ -885,14 +885,14 @@ func TestJoin(t *testing.T) {
 	twin := func(id string) *mesos.Task {
 		return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "web"}, State: mesos.TaskRunning}
 	}
-	w.handle(message{time.Now(), follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{
+	w.handle(w.message(follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{
 		Tasks: []*mesos.Task{twin("1"), twin("2")}, Frameworks: []*mesos.Framework{{ID: "f", Name: "marathon"}},
 		Agents: []*mesos.Agent{{ID: "s", Addr: netip.MustParseAddr("10.0.0.1")}},
-	}}}})
+	}}}))
 	w.publish()
-	w.handle(message{time.Now(), follow.Event{Event: mesos.TaskUpdated{TaskID: "1", FrameworkID: "f", State: 4}}})
+	w.handle(w.message(follow.Event{Event: mesos.TaskUpdated{TaskID: "1", FrameworkID: "f", State: 4}}))
 	p := newTestPublisher(&rules{sources: []source{host}})
-	w.handle(message{time.Now(), join{p, make(chan struct{})}})
+	w.handle(w.message(join{p, make(chan struct{})}))
 	w.publish()
 	if got := p.zones[mesosDNS][0].Current().Lookup("web.marathon", "x.", dns.TypeA, 0).Answer; len(got) != 1 {
 		t.Errorf("web is at %v", got)
@@ -906,9 +906,6 @@ func TestForgetful(t *testing.T) {
 	for _, id := range []string{"s1", "s2"} {
 		agents = append(agents, &mesos.Agent{ID: id, Port: 5051})
 	}
-	state := func(process string, s *mesos.State) follow.State {
-		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
-	}
 	all, one := &mesos.State{Agents: agents}, &mesos.State{Agents: agents[:1]}
 	recovered := &mesos.State{RecoveredAgents: agents}
 	lost, refused := follow.Lost{}, refusedBy("x:5050")
@@ -917,15 +914,15 @@ func TestForgetful(t *testing.T) {
 		agents   int
 		denied   bool
 	}{
-		"the stream breaks":                        {[]any{state("A", all), lost, state("A", one)}, 1, true},
-		"it starts again":                          {[]any{state("A", all), lost, refused, state("B", one)}, 2, true},
-		"it does not say which it is":              {[]any{state("", all), lost, refused, state("", one)}, 2, true},
-		"the same, with a registry, after long":    {[]any{state("", all), lost, refused, 5 * time.Minute, state("", recovered)}, 2, false},
-		"an agent may have come meanwhile":         {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one)}, 1, false},
-		"it has not":                               {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one), cluster.HoldTime}, 1, true},
-		"and the master is asked":                  {[]any{state("A", one), lost, refused, 5 * time.Minute, state("B", one), follow.Asked{}, follow.Answered{State: one}}, 1, false},
-		"it starts again and again":                {[]any{state("A", all), lost, refused, state("B", one), 9 * time.Second, lost, refused, state("C", one), 5 * time.Second}, 2, true},
-		"it is polled, and does not say who it is": {[]any{polled(state("", all)), polled(state("", one))}, 1, true},
+		"the stream breaks":                        {[]any{stateOf("A", all), lost, stateOf("A", one)}, 1, true},
+		"it starts again":                          {[]any{stateOf("A", all), lost, refused, stateOf("B", one)}, 2, true},
+		"it does not say which it is":              {[]any{stateOf("", all), lost, refused, stateOf("", one)}, 2, true},
+		"the same, with a registry, after long":    {[]any{stateOf("", all), lost, refused, 5 * time.Minute, stateOf("", recovered)}, 2, false},
+		"an agent may have come meanwhile":         {[]any{stateOf("A", one), lost, refused, 5 * time.Minute, stateOf("B", one)}, 1, false},
+		"it has not":                               {[]any{stateOf("A", one), lost, refused, 5 * time.Minute, stateOf("B", one), cluster.HoldTime}, 1, true},
+		"and the master is asked":                  {[]any{stateOf("A", one), lost, refused, 5 * time.Minute, stateOf("B", one), follow.Asked{}, follow.Answered{State: one}}, 1, false},
+		"it starts again and again":                {[]any{stateOf("A", all), lost, refused, stateOf("B", one), 9 * time.Second, lost, refused, stateOf("C", one), 5 * time.Second}, 2, true},
+		"it is polled, and does not say who it is": {[]any{polled(stateOf("", all)), polled(stateOf("", one))}, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -939,7 +936,7 @@ func TestForgetful(t *testing.T) {
 					case follow.State:
 						w.heard.Store(time.Now().UnixNano())
 					}
-					w.handle(message{time.Now(), m})
+					w.handle(w.message(m))
 				}
 				if n := w.cluster.Counts().Agents; n != tc.agents || w.cluster.Complete() != tc.denied {
 					t.Errorf("%d agents, complete: %v", n, w.cluster.Complete())
@@ -947,6 +944,11 @@ func TestForgetful(t *testing.T) {
 			})
 		})
 	}
+}
+
+// stateOf is what the master at x:5050 tells, one of its processes at a time.
+func stateOf(process string, s *mesos.State) follow.State {
+	return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
 }
 
 func polled(s follow.State) follow.State {
@@ -973,7 +975,7 @@ func TestNamedByZooKeeper(t *testing.T) {
 		follow.Masters{View: leader.View{Leader: parseMaster(t, "b:5050"), Line: []leader.Process{"B"}}},
 		follow.State{Subscribed: mesos.Subscribed{State: &mesos.State{RecoveredAgents: agents}}, Leader: follow.Leader{Endpoint: "b:5050"}},
 	} {
-		w.handle(message{time.Now(), m})
+		w.handle(w.message(m))
 	}
 	if !w.cluster.Complete() {
 		t.Error("incomplete, though no other can have led")
@@ -991,10 +993,7 @@ func TestMissed(t *testing.T) {
 		}
 		return follow.Masters{View: v}
 	}
-	state := func(process string, s *mesos.State) follow.State {
-		return follow.State{Subscribed: mesos.Subscribed{State: s}, Leader: follow.Leader{Endpoint: "x:5050", Master: mesos.Master{ID: process}}}
-	}
-	asked := polled(state("B", &mesos.State{Agents: []*mesos.Agent{agent}}))
+	asked := polled(stateOf("B", &mesos.State{Agents: []*mesos.Agent{agent}}))
 	lost, refused := follow.Lost{}, refusedBy("x:5050")
 	answered := func(host string, code int) follow.Connect {
 		return follow.Connect{Err: &mesos.StatusError{URL: "http://" + host + "/api/v1", Code: code}}
@@ -1033,9 +1032,9 @@ func TestMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
-				handle := func(content any) { w.handle(message{time.Now(), content}) }
+				handle := func(content any) { w.handle(w.message(content)) }
 				handle(line("ABC"))
-				handle(state("A", &mesos.State{Agents: []*mesos.Agent{agent}}))
+				handle(stateOf("A", &mesos.State{Agents: []*mesos.Agent{agent}}))
 				w.heard.Store(time.Now().UnixNano())
 				for _, m := range tc.between {
 					if d, ok := m.(time.Duration); ok {
@@ -1044,7 +1043,7 @@ func TestMissed(t *testing.T) {
 					}
 					handle(m)
 				}
-				handle(state(tc.next, &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				handle(stateOf(tc.next, &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
 				if w.cluster.Complete() != tc.denied {
 					t.Errorf("complete: %v", !tc.denied)
 				}
@@ -1055,11 +1054,31 @@ func TestMissed(t *testing.T) {
 				w.cluster.Expire()
 				handle(lost)
 				handle(refused)
-				handle(state("F", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
+				handle(stateOf("F", &mesos.State{RecoveredAgents: []*mesos.Agent{agent}}))
 				if !w.cluster.Complete() {
 					t.Error("incomplete after the next failover")
 				}
 			})
 		})
 	}
+}
+
+// TestMissedLater has the watcher hear of the end of a leader when the next one, which
+// came after minutes, has spoken already.
+func TestMissedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatcher("test", leader.List{}, mesos.NewClient(mesos.Config{}), resolve.New(nil))
+		agents := []*mesos.Agent{{ID: "s", Port: 5051}}
+		w.heard.Store(time.Now().UnixNano())
+		messages := []message{w.message(stateOf("A", &mesos.State{Agents: agents})), w.message(follow.Lost{}), w.message(refusedBy("x:5050"))}
+		time.Sleep(2 * time.Minute)
+		w.heard.Store(time.Now().UnixNano())
+		messages = append(messages, w.message(stateOf("B", &mesos.State{RecoveredAgents: agents})))
+		for _, m := range messages {
+			w.handle(m)
+		}
+		if w.cluster.Complete() {
+			t.Error("names are denied, though masters may have come and gone unheard")
+		}
+	})
 }
