@@ -86,7 +86,13 @@ func main() {
 		o = quick
 	}
 	o.out, o.readme = *out, *readme
-	if err := run(o, strings.Split(*only, ",")); err != nil {
+	chosen := strings.Split(*only, ",")
+	for _, name := range chosen {
+		if !slices.Contains(names, name) {
+			log.Fatalf("-only: %q is none of %s", name, strings.Join(names, ", "))
+		}
+	}
+	if err := run(o, chosen); err != nil {
 		log.Fatal(err)
 	}
 }
@@ -128,9 +134,15 @@ func run(o options, only []string) error {
 // report is what was found: in this run, and in those before of what this one does
 // not measure.
 type report struct {
-	figures map[string][]row // by the part
-	part    string           // that is measured
-	plots   map[string]plot  // of this run
+	figures map[string]*figures // by the part
+	part    *figures            // that is measured
+	plots   map[string]plot     // of this run
+}
+
+// figures are what was found of a part.
+type figures struct {
+	Measured string // when, and with what
+	Rows     []row
 }
 
 // row is a line of the table.
@@ -141,7 +153,7 @@ const figuresFile = "figures.json"
 
 // readReport returns what was found before, if anything was.
 func readReport(dir string) (*report, error) {
-	r := &report{figures: make(map[string][]row), plots: make(map[string]plot)}
+	r := &report{figures: make(map[string]*figures), plots: make(map[string]plot)}
 	b, err := os.ReadFile(filepath.Join(dir, figuresFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -175,14 +187,14 @@ func (r *report) write(dir string) error {
 
 // begin says what is measured next.
 func (r *report) begin(part string) {
-	r.part = part
-	delete(r.figures, part)
+	r.part = &figures{Measured: fmt.Sprintf("%s UTC, %d processors (%s), %s", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), processor(), runtime.Version())}
+	r.figures[part] = r.part
 }
 
 func (r *report) add(what, goal, format string, args ...any) {
 	figure := fmt.Sprintf(format, args...)
 	log.Printf("%s: %s", what, figure)
-	r.figures[r.part] = append(r.figures[r.part], row{what, figure, goal})
+	r.part.Rows = append(r.part.Rows, row{what, figure, goal})
 }
 
 func (r *report) plot(name string, p plot) { r.plots[name] = p }
@@ -210,8 +222,13 @@ func (r *report) replaceIn(document string) error {
 // page is the report as a document.
 func (r *report) page() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Performance\n\nMeasured by `make bench-e2e` with %d processors (%s) and %s, all processes on the\nsame machine and on loopback. Compare figures of one run with each other: machines differ, and are not always\nalone.\n\n", runtime.NumCPU(), processor(), runtime.Version())
-	b.WriteString(r.table())
+	b.WriteString("# Performance\n\nMeasured by `make bench-e2e`, all processes on the same machine and on loopback. Compare figures of one part with\neach other: machines differ, and are not always alone.\n\n| part | measured |\n|---|---|\n")
+	for _, p := range parts {
+		if f := r.figures[p.name]; f != nil {
+			fmt.Fprintf(&b, "| %s | %s |\n", p.name, f.Measured)
+		}
+	}
+	b.WriteString("\n" + r.table())
 	for _, p := range []string{"query", "load", "changes"} {
 		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", p, p)
 	}
@@ -236,7 +253,11 @@ func (r *report) table() string {
 	var b strings.Builder
 	b.WriteString("| what | measured | goal |\n|---|---|---|\n")
 	for _, p := range parts {
-		for _, row := range r.figures[p.name] {
+		f := r.figures[p.name]
+		if f == nil {
+			continue
+		}
+		for _, row := range f.Rows {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.What, row.Figure, row.Goal)
 		}
 	}
