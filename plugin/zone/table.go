@@ -93,6 +93,15 @@ func (t *table) size() int {
 	return 1 << t.depth
 }
 
+// has reports whether head is among the news, which may be nil.
+func (w *news) has(tag uint32, head string) bool {
+	if w == nil {
+		return false
+	}
+	_, found := w.find(tag, head)
+	return found
+}
+
 // find returns the place of head, or that after the last.
 func (w *news) find(tag uint32, head string) (int, bool) {
 	used := int(w.used)
@@ -128,12 +137,17 @@ func after(slot int) int {
 
 // all yields every node, and of names that have gone lately empty ones.
 func (t *table) all(yield func(*node) bool) {
-	var b body
 	for p := range t.distinct {
-		b = *p.body
-		b.apply(p.news)
-		for _, n := range b.nodes {
-			if n != nil && !yield(n) {
+		for i, n := range p.body.nodes {
+			if n != nil && !p.news.has(p.body.tags[i], n.head) && !yield(n) {
+				return
+			}
+		}
+		if p.news == nil {
+			continue
+		}
+		for _, n := range p.news.nodes[:p.news.used] {
+			if !yield(n) {
 				return
 			}
 		}
@@ -220,17 +234,6 @@ func (b *body) set(slot int, tag uint32, n *node) {
 	b.tags[slot], b.nodes[slot] = tag, n
 }
 
-// apply changes b as the news, which may be nil, say.
-func (b *body) apply(w *news) {
-	if w == nil {
-		return
-	}
-	for i, n := range w.nodes[:w.used] {
-		slot, _ := b.find(w.tags[i], n.head)
-		b.set(slot, w.tags[i], n)
-	}
-}
-
 // fold returns p's body as the news say it is, for the transaction to change. Empty
 // nodes that the transaction made may yet be filled; others are dropped.
 func (p page) fold(tx uint32) *body {
@@ -239,10 +242,12 @@ func (p page) fold(tx uint32) *body {
 	if p.news == nil {
 		return b
 	}
-	b.apply(p.news)
 	for i, n := range p.news.nodes[:p.news.used] {
-		if n.empty() && n.tx != tx {
-			slot, _ := b.find(p.news.tags[i], n.head)
+		slot, found := b.find(p.news.tags[i], n.head)
+		switch {
+		case !n.empty() || n.tx == tx:
+			b.set(slot, p.news.tags[i], n)
+		case found:
 			b.remove(slot)
 		}
 	}

@@ -30,7 +30,7 @@ func TestTable(t *testing.T) {
 		}
 		for range adds {
 			name := fmt.Sprint(r.IntN(100_000))
-			kept.put(name, &node{head: name, tx: tx + 1, rrs: make([]rr, 1)})
+			kept.put(name, tx+1)
 		}
 		for name := range kept.names {
 			if removals--; removals < 0 {
@@ -39,9 +39,17 @@ func TestTable(t *testing.T) {
 			kept.remove(name, tx+1)
 		}
 	}
-	for name := range kept.names {
-		tx++
-		kept.remove(name, tx)
+	for len(kept.names) > 0 {
+		for name := range kept.names {
+			tx++
+			kept.remove(name, tx)
+			if tx%4 == 0 {
+				kept.put(fmt.Sprint(r.IntN(100_000)), tx+1)
+			}
+			if tx%1000 == 0 {
+				kept.check(t, seed)
+			}
+		}
 	}
 	kept.check(t, seed)
 	for i := range old {
@@ -82,8 +90,9 @@ type tableAndMap struct {
 	names map[string]*node
 }
 
-func (b *tableAndMap) put(name string, n *node) {
-	b.table.put(tagOf(name), n, n.tx)
+func (b *tableAndMap) put(name string, tx uint32) {
+	n := &node{head: name, tx: tx, rrs: make([]rr, 1)}
+	b.table.put(tagOf(name), n, tx)
 	b.names[name] = n
 }
 

@@ -1,12 +1,14 @@
 package zone
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -414,7 +416,8 @@ func TestLargeSets(t *testing.T) {
 	}
 }
 
-// TestGenerations looks at an old generation after many changes.
+// TestGenerations looks at an old generation after many changes, of which some are not
+// published, and reads the newest meanwhile; the numbers of transactions overflow.
 func TestGenerations(t *testing.T) {
 	z := newZone("mesos.")
 	r := rand.New(rand.NewPCG(1, 2))
@@ -427,11 +430,22 @@ func TestGenerations(t *testing.T) {
 		tx.Publish(now, Status{Complete: true})
 	}
 	old, before := z.Current(), text(z.Current())
+	ctx, stop := context.WithCancel(t.Context())
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		for ctx.Err() == nil {
+			text(z.Current())
+		}
+	})
+	z.txs = 1<<32 - 100
 	for range 200 {
+		newWorld(r).step(z.Begin())
 		tx := z.Begin()
 		w.step(tx)
 		tx.Publish(now, Status{Complete: true})
 	}
+	stop()
+	reader.Wait()
 	if after := text(old); !slices.Equal(before, after) {
 		t.Error("a published generation has changed")
 	}
