@@ -18,8 +18,9 @@ const (
 	// slots is how many names a body has room for; with it a body fills a size
 	// class of Go's allocator, 1536 octets.
 	slots = 126
-	// full is how many it holds when its page is split; never as many as there are slots,
-	// since a search ends at an empty one.
+	// full is from how many on it gets no news and no more names, but is split. With the
+	// news of one that has less it does not have as many names as slots, since a search
+	// ends at an empty one.
 	full = slots * 7 / 8
 	// sparse is how many names two pages have that become one.
 	sparse = slots / 4
@@ -188,9 +189,11 @@ func (t *table) put(tag uint32, n *node, tx uint32) {
 	t.own(tx)
 	p := t.page(t.index(tag))
 	if p.body.tx != tx {
-		if w := p.news.with(tag, n, tx); w != nil {
-			t.place(page{p.body, w}, tag)
-			return
+		if p.body.used < full {
+			if w := p.news.with(tag, n, tx); w != nil {
+				t.place(page{p.body, w}, tag)
+				return
+			}
 		}
 		p = page{body: p.fold(tx)}
 		t.place(p, tag)

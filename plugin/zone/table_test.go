@@ -85,6 +85,36 @@ func TestDisown(t *testing.T) {
 	}
 }
 
+// TestUneven splits a page whose names are all on one side.
+func TestUneven(t *testing.T) {
+	kept := tableAndMap{names: make(map[string]*node)}
+	tx, tag := uint32(1), uint32(0)
+	add := func() {
+		tag += 1 << 16
+		n := &node{head: fmt.Sprint(tag), tx: tx, rrs: make([]rr, 1)}
+		kept.table.put(tag, n, tx)
+		kept.names[n.head] = n
+	}
+	for range full - 1 {
+		add()
+	}
+	for range room {
+		tx++
+		add()
+	}
+	tx++
+	kept.table.put(1<<31, &node{head: "another side", tx: tx, rrs: make([]rr, 1)}, tx)
+	for range 2 * room {
+		tx++
+		add()
+	}
+	for p := range kept.table.distinct {
+		if int(p.body.used) >= slots {
+			t.Fatalf("a body has %d names", p.body.used)
+		}
+	}
+}
+
 type tableAndMap struct {
 	table table
 	names map[string]*node

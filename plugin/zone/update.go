@@ -22,12 +22,12 @@ type touch struct{ before, now *node }
 
 // Begin starts a change of the zone.
 func (z *Zone) Begin() *Tx {
-	next := *z.last
 	z.txs++
 	if z.txs == 0 {
-		next.table.disown()
+		z.last.table.disown()
 		z.txs = 1
 	}
+	next := *z.last
 	return &Tx{zone: z, next: &next, id: z.txs, loose: make(map[*node]bool)}
 }
 

@@ -458,6 +458,12 @@ func TestTransactionNumbersStartAgain(t *testing.T) {
 	tx.Add(Name("x"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	old := z.Current()
+	z.txs = 1<<32 - 1
+	z.Begin() // and is left alone
+	z.Begin().Add(Name("y"), Address(addr("192.0.2.1")))
+	if old.Lookup("y", "y.mesos.", dns.TypeA, 0).Exists {
+		t.Error("the old generation has what was not published")
+	}
 	z.txs = 1<<32 - 2
 	for i := range 4 {
 		tx := z.Begin()
