@@ -7,7 +7,8 @@ import "slices"
 // tag as it takes), and those that a transaction does not touch are shared with
 // the generation before; so are the sheets of the directory, which tells where the
 // pages are. What a transaction copies is the news of a page and a sheet for each name
-// that it changes, and the list of sheets once: 9 KB of it for a million names.
+// that it changes, a body for one in eleven, and the list of sheets once: 9 KB of it for
+// a million names. The directory never shrinks.
 type table struct {
 	tx     uint32 // the transaction that may change sheets and pages
 	depth  uint8  // how many bits of a tag are an index of the directory
@@ -18,11 +19,10 @@ const (
 	// slots is how many names a body has room for; with it a body fills a size
 	// class of Go's allocator, 1536 octets.
 	slots = 126
-	// full is from how many on it gets no news and no more names, but is split. With the
-	// news of one that has less it does not have as many names as slots, since a search
-	// ends at an empty one.
+	// full is how many names a body has that gets no more of them, nor news, but is split.
+	// One that has less, and its news, are fewer than slots: a search ends at an empty one.
 	full = slots * 7 / 8
-	// sparse is how many names two pages have that become one.
+	// sparse is how many names two bodies have that become one.
 	sparse = slots / 4
 	// room is how many names a page has beside its body; with them news fill a size
 	// class too, 128 octets.
@@ -70,10 +70,8 @@ func (t *table) find(tag uint32, head string) *node {
 		return nil
 	}
 	p := t.page(t.index(tag))
-	if p.news != nil {
-		if i, found := p.news.find(tag, head); found {
-			return p.news.nodes[i]
-		}
+	if i, found := p.news.find(tag, head); found {
+		return p.news.nodes[i]
 	}
 	if i, found := p.body.find(tag, head); found {
 		return p.body.nodes[i]
@@ -94,17 +92,12 @@ func (t *table) size() int {
 	return 1 << t.depth
 }
 
-// has reports whether head is among the news, which may be nil.
-func (w *news) has(tag uint32, head string) bool {
-	if w == nil {
-		return false
-	}
-	_, found := w.find(tag, head)
-	return found
-}
-
-// find returns the place of head, or that after the last.
+// find returns the place of head among the news, which may be nil, or that after the
+// last.
 func (w *news) find(tag uint32, head string) (int, bool) {
+	if w == nil {
+		return 0, false
+	}
 	used := int(w.used)
 	for i, other := range w.tags[:used] {
 		if other == tag && w.nodes[i].head == head {
@@ -140,7 +133,10 @@ func after(slot int) int {
 func (t *table) all(yield func(*node) bool) {
 	for p := range t.distinct {
 		for i, n := range p.body.nodes {
-			if n != nil && !p.news.has(p.body.tags[i], n.head) && !yield(n) {
+			if n == nil {
+				continue
+			}
+			if _, changed := p.news.find(p.body.tags[i], n.head); !changed && !yield(n) {
 				return
 			}
 		}
@@ -210,23 +206,21 @@ func (t *table) put(tag uint32, n *node, tx uint32) {
 // with returns the news, changed by the transaction tx, with n; nil if there is no room
 // for it.
 func (w *news) with(tag uint32, n *node, tx uint32) *news {
-	own := w
+	i, found := w.find(tag, n.head)
 	switch {
-	case w == nil:
-		own = &news{tx: tx}
-	case w.tx != tx:
-		own = new(*w)
-		own.tx = tx
-	}
-	i, found := own.find(tag, n.head)
-	if i == room {
+	case i == room:
 		return nil
+	case w == nil:
+		w = &news{tx: tx}
+	case w.tx != tx:
+		w = new(*w)
+		w.tx = tx
 	}
-	own.tags[i], own.nodes[i] = tag, n
+	w.tags[i], w.nodes[i] = tag, n
 	if !found {
-		own.used++
+		w.used++
 	}
-	return own
+	return w
 }
 
 // set stores n in the slot, which find returned.
@@ -297,7 +291,7 @@ func (t *table) double() {
 }
 
 // split makes two of the page of a tag, whose body is the transaction's own. That more
-// names than fit a page have all bits in common is not to be expected of a hash with a
+// names than fit a body have all bits in common is not to be expected of a hash with a
 // secret seed.
 func (t *table) split(tag uint32) {
 	old := t.page(t.index(tag)).body
@@ -330,7 +324,7 @@ func (b *body) add(tag uint32, n *node) {
 
 // remove drops n, which is empty and was put by the transaction tx.
 func (t *table) remove(tag uint32, n *node, tx uint32) {
-	n.tx = 0 // it stays empty, where it is left
+	n.tx = 0 // it stays empty: whoever folds its page may drop it
 	p := t.page(t.index(tag))
 	if p.body.tx != tx {
 		if p.body.used > sparse {
@@ -362,7 +356,7 @@ func (b *body) remove(empty int) {
 func distance(from, to int) int { return (to - from + slots) % slots }
 
 // merge makes one of the page of a body, which the transaction may change, and the page
-// that it was once split from, if they have few names.
+// that it was once split from, if their bodies have few names.
 func (t *table) merge(b *body, tag uint32) {
 	if b.depth == 0 {
 		return
