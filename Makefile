@@ -1,6 +1,6 @@
 GO ?= go
 MASTER ?=
-FUZZTIME ?= 10s
+FUZZTIME ?= 20000x
 SOAK ?= 1h
 BENCH ?= .
 COUNT ?= 6
@@ -51,10 +51,13 @@ bench-e2e: build ## the whole program measured, written to docs/performance
 	test/install-peers.sh dnsperf
 	$(GO) run ./test/performance -readme README.md
 
-fuzz: ## each fuzz target for FUZZTIME
+# By executions, since Go before 1.27 may take the end of a time for a failure
+# (go.dev/issue/75804); and with few of them for making inputs smaller, which
+# would take most of the time.
+fuzz: ## each fuzz target for FUZZTIME, a number of executions
 	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/snapshot:FuzzRead .:FuzzNames .:FuzzServeDNS; do \
 		echo "$$target"; \
-		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) ./$${target%:*} || exit 1; \
+		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./$${target%:*} || exit 1; \
 	done
 
 plugincfg: ## the plugin in a CoreDNS that is built by one line in plugin.cfg
