@@ -16,6 +16,7 @@ type loaded struct {
 	download       time.Duration // of the state alone
 	memory         time.Duration // CPU of the kernel for a program before it that used 3 KB a task
 	peak, resident float64       // octets
+	heap           float64       // octets of the heap in use
 }
 
 // measureLoad starts CoreDNS for clusters of several sizes, until it answers for
@@ -23,12 +24,12 @@ type loaded struct {
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	var seconds, cpu, megabytes series
 	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
-	nothing, err := load(ctx, 10)
+	nothing, err := load(ctx, 10, instances)
 	if err != nil {
 		return err
 	}
 	for _, tasks := range o.sizes {
-		l, err := load(ctx, tasks)
+		l, err := load(ctx, tasks, instances)
 		if err != nil {
 			return err
 		}
@@ -52,13 +53,14 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-func load(ctx context.Context, tasks int) (l loaded, err error) {
+// load starts CoreDNS for a cluster of so many tasks, of which each app has some.
+func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 	dir, remove, err := scratch()
 	if err != nil {
 		return l, err
 	}
 	defer remove()
-	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks))
+	sim, master, err := simulate(ctx, dir, "-tasks", strconv.Itoa(tasks), "-instances", strconv.Itoa(instances))
 	if err != nil {
 		return l, err
 	}
@@ -69,8 +71,12 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 	if l.memory, err = costOfMemory(ctx, tasks*3000); err != nil {
 		return l, err
 	}
+	profiles, err := freePort()
+	if err != nil {
+		return l, err
+	}
 	began := time.Now()
-	s, err := startCoreDNS(dir, "calicomesos mesos 10.0.0.0/8 {\nmaster "+master+"\nstartup_timeout 1ms\n}")
+	s, err := startCoreDNS(dir, fmt.Sprintf("pprof 127.0.0.1:%d\ncalicomesos mesos 10.0.0.0/8 {\nmaster %s\nstartup_timeout 1ms\n}", profiles, master))
 	if err != nil {
 		return l, err
 	}
@@ -90,7 +96,10 @@ func load(ctx context.Context, tasks int) (l loaded, err error) {
 	case <-ctx.Done():
 		return l, ctx.Err()
 	}
-	l.resident, err = s.status("VmRSS")
+	if l.resident, err = s.status("VmRSS"); err != nil {
+		return l, err
+	}
+	l.heap, err = liveHeap(ctx, profiles)
 	return l, err
 }
 

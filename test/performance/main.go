@@ -54,6 +54,7 @@ var parts = []struct {
 }{
 	{"queries", measureQueries},
 	{"load", measureLoad},
+	{"memory", measureMemory},
 	{"changes", measureChanges},
 	{"watchers", measureWatchers},
 	{"secondaries", measureSecondaries},
