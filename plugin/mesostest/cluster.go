@@ -220,20 +220,19 @@ func (l *Large) Churn(m *Master) *Task {
 	return l.Tasks[i]
 }
 
-// Run moves so many tasks a second, in steps of ten milliseconds, until ctx is done,
-// and tells moved of each.
+// Run moves so many tasks a second, one after the other, until ctx is done, and tells
+// moved of each. What it could not move in time it moves as soon as it can.
 func (l *Large) Run(ctx context.Context, m *Master, perSecond int, moved func(*Task)) {
-	const step = 10 * time.Millisecond
-	ticker := time.NewTicker(step)
+	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	owed := 0
-	for {
+	began := time.Now()
+	for done := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		for owed += perSecond; owed >= int(time.Second/step); owed -= int(time.Second / step) {
+		for due := int(time.Since(began).Seconds() * float64(perSecond)); done < due; done++ {
 			moved(l.Churn(m))
 		}
 	}

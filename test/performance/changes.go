@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,134 +12,159 @@ import (
 	"sync"
 	"time"
 
-	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/miekg/dns"
 )
 
 // measureChanges moves tasks of a cluster, and looks how long it takes until the
-// server answers with a new address; and how long questions take meanwhile. The
-// master is in this process, which knows when a task moved.
+// server answers with a new address; and how long questions take meanwhile.
 func measureChanges(ctx context.Context, o *options, r *report) error {
 	dir, remove, err := scratch()
 	if err != nil {
 		return err
 	}
 	defer remove()
-	m := mesostest.NewMaster(15 * time.Second)
-	large := mesostest.NewLarge(m, o.tasks, o.tasks/20, instances)
-	m.Prepare()
-	master := mesostest.Start(m)
-	defer master.Close()
-	defer m.Drop()
 	echo, err := startEcho(dir)
 	if err != nil {
 		return err
 	}
 	defer echo.stop()
-	c := churn{master: m, large: large}
-	block := "calicomesos mesos 10.0.0.0/8 {\nmaster " + master.Host + "\n}"
-	for _, env := range [][]string{nil, {"GOGC=400"}} {
-		s, err := startCoreDNS(dir, block, env...)
-		if err != nil {
+	c := churn{dir: dir, echo: echo.addr, tasks: o.tasks, length: 3 * o.length}
+	var p50, p99 series
+	p50.name, p99.name = "p50", "p99"
+	if err := c.measure(ctx, r, 0); err != nil {
+		return err
+	}
+	for _, rate := range o.changes {
+		if err := c.measure(ctx, r, rate); err != nil {
 			return err
 		}
-		err = c.report(ctx, o, r, s, echo.addr, env)
-		s.stop()
-		if err != nil {
-			return err
-		}
+		p50.add(float64(rate), median(c.changes.after))
+		p99.add(float64(rate), quantile(c.changes.after, 0.99))
+	}
+	r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
+	c.env = []string{"GOGC=400"}
+	if err := c.measure(ctx, r, 0, slices.Max(o.changes)); err != nil {
+		return err
+	}
+	if largest := slices.Max(o.sizes); largest > o.tasks {
+		c.env, c.tasks = nil, largest
+		return c.measure(ctx, r, 0, o.changes[len(o.changes)/2])
 	}
 	return nil
 }
 
-// report measures a CoreDNS beside a bare echo; with something in its environment only
-// at the highest rate.
-func (c *churn) report(ctx context.Context, o *options, r *report, s *server, echo string, env []string) error {
+// churn is what is measured of a CoreDNS while tasks move.
+type churn struct {
+	dir    string
+	echo   string // the server beside it
+	tasks  int
+	length time.Duration
+	env    []string // more in the environment of CoreDNS
+
+	rest    [][]float64 // as queries, while nothing moves
+	changes seen
+	queries [][]float64 // how long CoreDNS and the echo took to answer, ms
+	used    float64     // part of a processor
+	peak    float64     // octets
+}
+
+// told is how many moves a second are looked for.
+const told = 40
+
+// measure measures a new CoreDNS for each of some rates, moves a second.
+func (c *churn) measure(ctx context.Context, r *report, rates ...int) error {
+	for _, rate := range rates {
+		if err := c.run(ctx, rate); err != nil {
+			return err
+		}
+		if rate == 0 {
+			c.rest = c.queries
+			r.add(fmt.Sprintf("latency of queries, %d tasks, at rest%s", c.tasks, c.as()), "", "%s ms; of a bare echo %s ms",
+				percentiles(c.rest[0]), percentiles(c.rest[1]))
+			continue
+		}
+		c.report(r, rate)
+	}
+	return nil
+}
+
+// run starts a CoreDNS and measures it.
+func (c *churn) run(ctx context.Context, rate int) error {
+	master, err := startMoving(c.dir, c.tasks, rate, told)
+	if err != nil {
+		return err
+	}
+	defer master.stop()
+	s, err := startCoreDNS(c.dir, "calicomesos mesos 10.0.0.0/8 {\nmaster "+master.addr+"\n}", c.env...)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
 	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
 		return err
 	}
-	as, rates := "", o.changes
-	if len(env) > 0 {
-		as, rates = ", "+strings.Join(env, " "), rates[len(rates)-1:]
-	}
-	servers := []string{s.addr, echo}
-	rest, err := allLatencies(ctx, servers, o)
-	if err != nil {
+	if _, err := usage(ctx, s.process, c.length/3); err != nil { // it has its rest from the load
 		return err
-	}
-	r.add("latency of queries at rest"+as, "", "p50 %.2f ms, p99 %.2f ms; of a bare echo %.2f and %.2f ms", median(rest[0]), quantile(rest[0], 0.99), median(rest[1]), quantile(rest[1], 0.99))
-	var p50, p99 series
-	p50.name, p99.name = "p50", "p99"
-	for _, rate := range rates {
-		c.server, c.rate = s.addr, rate
-		seen, queries, used, err := c.measure(ctx, o, s, servers)
-		if err != nil {
-			return err
-		}
-		p50.add(float64(rate), median(seen))
-		p99.add(float64(rate), quantile(seen, 0.99))
-		r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second%s", o.tasks, rate, as), "p50 10 ms, p99 50 ms",
-			"p50 %.1f ms, p99 %.1f ms (%d samples, and %d that were not seen in %s); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes",
-			median(seen), quantile(seen, 0.99), len(seen), c.unseen, seenLimit, used*100)
-		r.add(fmt.Sprintf("latency of queries, %d changes a second%s", rate, as), "p99 within 1.5 of at rest",
-			"p50 %.2f ms, p99 %.2f ms (%.1f of at rest); of a bare echo on the same busy machine %.2f and %.2f ms (%.1f of at rest)",
-			median(queries[0]), quantile(queries[0], 0.99), quantile(queries[0], 0.99)/quantile(rest[0], 0.99),
-			median(queries[1]), quantile(queries[1], 0.99), quantile(queries[1], 0.99)/quantile(rest[1], 0.99))
-	}
-	peak, err := s.status("VmHWM")
-	if err != nil {
-		return err
-	}
-	r.add("memory with these changes"+as, "", "peak %.0f MB", peak/1e6)
-	if len(env) == 0 {
-		r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
-	}
-	return nil
-}
-
-// measure moves tasks for three rounds. It returns how long some of the changes took to
-// be seen and the latencies of the servers meanwhile, ms, and what part of a processor s
-// used.
-func (c *churn) measure(ctx context.Context, o *options, s *server, servers []string) (seen []float64, queries [][]float64, used float64, err error) {
-	before, err := s.cpu()
-	if err != nil {
-		return nil, nil, 0, err
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { queries, err = allLatencies(ctx, servers, o) })
-	seen = c.run(ctx, o)
+	var errAsking, errCPU, errPeak error
+	wg.Go(func() { c.queries, errAsking = c.latencies(ctx, s.addr, c.echo) })
+	wg.Go(func() { c.used, errCPU = usage(ctx, s.process, c.length) })
+	c.changes = master.watch(ctx, s.addr, c.length)
 	wg.Wait()
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	after, err := s.cpu()
-	return seen, queries, (after - before).Seconds() / (3 * o.length.Seconds()), err
+	c.peak, errPeak = s.status("VmHWM")
+	return errors.Join(errAsking, errCPU, errPeak)
 }
 
-// allLatencies asks several servers at once.
-func allLatencies(ctx context.Context, servers []string, o *options) ([][]float64, error) {
+// as says what is special with the CoreDNS.
+func (c *churn) as() string {
+	if len(c.env) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(c.env, " ")
+}
+
+func (c *churn) report(r *report, rate int) {
+	r.add(fmt.Sprintf("event to answer, %d tasks, %d changes a second%s", c.tasks, rate, c.as()), "p50 10 ms, p99 50 ms",
+		"%s ms (%d samples, and %d that were not seen in %s); CPU %.0f %% of one processor, with 200 queries a second and those that wait for changes; peak %.0f MB",
+		percentiles(c.changes.after), len(c.changes.after), c.changes.never, seenLimit, c.used*100, c.peak/1e6)
+	at99 := func(all [][]float64, i int) float64 { return quantile(all[i], 0.99) }
+	r.add(fmt.Sprintf("latency of queries, %d tasks, %d changes a second%s", c.tasks, rate, c.as()), "p99 within 1.5 of at rest",
+		"%s ms: the p99 is %.1f of at rest; of a bare echo on the same busy machine %s ms: %.1f of at rest",
+		percentiles(c.queries[0]), at99(c.queries, 0)/at99(c.rest, 0), percentiles(c.queries[1]), at99(c.queries, 1)/at99(c.rest, 1))
+}
+
+// percentiles shows half, most and all of v.
+func percentiles(v []float64) string {
+	return fmt.Sprintf("p50 %.1f, p99 %.1f, at most %.1f", quantile(v, 0.5), quantile(v, 0.99), quantile(v, 1))
+}
+
+// latencies has a process for each server ask it questions, and returns how long the
+// answers took; ms.
+func (c *churn) latencies(ctx context.Context, servers ...string) ([][]float64, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	all := make([][]float64, len(servers))
 	errs := make([]error, len(servers))
 	var wg sync.WaitGroup
 	for i, server := range servers {
-		wg.Go(func() { all[i], errs[i] = latencies(ctx, server, o) })
+		wg.Go(func() {
+			out, err := exec.CommandContext(ctx, self, "ask", server, strconv.Itoa(c.tasks/instances), c.length.String()).Output()
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			all[i], errs[i] = parseFloats(string(out))
+		})
 	}
 	wg.Wait()
 	return all, errors.Join(errs...)
 }
 
-// latencies has a process of its own ask questions for three rounds, and returns how
-// long the answers took; ms.
-func latencies(ctx context.Context, server string, o *options) ([]float64, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	out, err := exec.CommandContext(ctx, self, "ask", server, strconv.Itoa(o.tasks/instances), (3 * o.length).String()).Output()
-	if err != nil {
-		return nil, err
-	}
-	var all []float64
-	for field := range strings.FieldsSeq(string(out)) {
+func parseFloats(text string) (all []float64, err error) {
+	for field := range strings.FieldsSeq(text) {
 		v, err := strconv.ParseFloat(field, 64)
 		if err != nil {
 			return nil, err
@@ -151,7 +175,8 @@ func latencies(ctx context.Context, server string, o *options) ([]float64, error
 }
 
 // askMany asks a server for one of so many apps every 5 ms, for some time, and prints
-// how many milliseconds each answer took.
+// how many milliseconds after its time each answer came, or none. A question does not
+// wait for the answer to the one before.
 func askMany(args []string) error {
 	apps, err := strconv.Atoi(args[1])
 	if err != nil {
@@ -161,67 +186,21 @@ func askMany(args []string) error {
 	if err != nil {
 		return err
 	}
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for i, end := 0, time.Now().Add(length); time.Now().Before(end); i++ {
-		<-tick.C
-		began := time.Now()
-		ask(args[0], fmt.Sprintf("app-%d.marathon.mesos.", i*7919%apps))
-		fmt.Println(float64(time.Since(began).Microseconds()) / 1000)
+	const every = 5 * time.Millisecond
+	took := make([]time.Duration, length/every)
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := range took {
+		due := began.Add(time.Duration(i) * every)
+		time.Sleep(time.Until(due))
+		wg.Go(func() {
+			ask(args[0], fmt.Sprintf("app-%d.marathon.mesos.", i*7919%apps), dns.TypeA)
+			took[i] = time.Since(due)
+		})
+	}
+	wg.Wait()
+	for _, t := range took {
+		fmt.Println(float64(t.Microseconds()) / 1000)
 	}
 	return nil
-}
-
-// churn moves tasks.
-type churn struct {
-	master *mesostest.Master
-	large  *mesostest.Large
-	server string
-	rate   int // a second
-	unseen int // changes that were not seen within seenLimit
-}
-
-// seenLimit is how long a change is waited for.
-const seenLimit = 10 * time.Second
-
-// run moves tasks for three rounds, and returns how long some of the changes took to be
-// seen; ms. Those that never were are counted.
-func (c *churn) run(ctx context.Context, o *options) (seen []float64) {
-	c.unseen = 0
-	ctx, cancel := context.WithTimeout(ctx, 3*o.length)
-	defer cancel()
-	var wg sync.WaitGroup
-	moved := make(chan *mesostest.Task)
-	wg.Go(func() {
-		for t := range moved {
-			if took, ok := c.await(t, time.Now()); ok {
-				seen = append(seen, float64(took.Microseconds())/1000)
-			} else {
-				c.unseen++
-			}
-		}
-	})
-	c.large.Run(ctx, c.master, c.rate, func(t *mesostest.Task) {
-		select {
-		case moved <- t: // whenever the last one has been seen
-		default:
-		}
-	})
-	close(moved)
-	wg.Wait()
-	return seen
-}
-
-// await asks for the app of a task until its address is in the answer, and returns how
-// long that took; false if it never was.
-func (c *churn) await(t *mesostest.Task, began time.Time) (time.Duration, bool) {
-	addr := t.Statuses[0].ContainerStatus.NetworkInfos[0].IPAddresses[0].IPAddress
-	name := strings.ToLower(t.Name) + ".marathon.mesos."
-	for time.Since(began) < seenLimit {
-		if slices.Contains(ask(c.server, name), netip.MustParseAddr(addr).String()) {
-			return time.Since(began), true
-		}
-		time.Sleep(time.Millisecond) // the next question; the server is not to be busy with ours
-	}
-	return 0, false
 }

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"strconv"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // loaded is what it took to load a cluster.
@@ -20,7 +22,7 @@ type loaded struct {
 }
 
 // measureLoad starts CoreDNS for clusters of several sizes, until it answers for
-// the last task.
+// every task in every zone.
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	var seconds, cpu, megabytes series
 	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
@@ -81,7 +83,7 @@ func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 		return l, err
 	}
 	defer s.stop()
-	if err = answers(ctx, s.addr, fmt.Sprintf("app-%d.marathon.mesos.", (tasks-1)/instances)); err != nil {
+	if err = reverses(ctx, s.addr, tasks-1); err != nil {
 		return l, err
 	}
 	l.wall = time.Since(began)
@@ -101,6 +103,16 @@ func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 	}
 	l.heap, err = liveHeap(ctx, profiles)
 	return l, err
+}
+
+// reverses waits until a server has a name for the address of a task of the simulated
+// cluster. Of its zones the reverse one is the last to be published.
+func reverses(ctx context.Context, server string, task int) error {
+	name, err := dns.ReverseAddr(fmt.Sprintf("10.%d.%d.%d", task>>16, task>>8&255, task&255))
+	if err != nil {
+		return err
+	}
+	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypePTR)) > 0 })
 }
 
 // costOfMemory returns what it takes the kernel to give a process so many octets.

@@ -79,6 +79,9 @@ func main() {
 		}
 		return
 	}
+	if flag.NArg() > 0 {
+		log.Fatalf("unknown argument %q", flag.Arg(0))
+	}
 	o := full
 	if *isQuick {
 		if *out == keptIn {
@@ -102,6 +105,7 @@ func main() {
 var roles = map[string]func(args []string) error{
 	"ask":   askMany,
 	"echo":  serveEcho,
+	"move":  moveTasks,
 	"touch": touch,
 	"watch": watchMany,
 }
@@ -122,14 +126,15 @@ func run(o options, only []string) error {
 		if err := p.measure(ctx, &o, r); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-	}
-	fmt.Print(r.table())
-	if o.readme != "" {
-		if err := r.replaceIn(o.readme); err != nil {
+		if err := r.write(o.out); err != nil {
 			return err
 		}
 	}
-	return r.write(o.out)
+	fmt.Print(r.table())
+	if o.readme == "" {
+		return nil
+	}
+	return r.replaceIn(o.readme)
 }
 
 // report is what was found: in this run, and in those before of what this one does

@@ -30,21 +30,30 @@ type process struct {
 
 // start runs a program, which ends with stop.
 func start(dir, name string, args ...string) (*process, error) {
-	return startIn(nil, dir, name, args...)
+	p := prepare(dir, name, args...)
+	return p, p.start()
 }
 
-// startIn runs a program with more in its environment, as NAME=value.
-func startIn(env []string, dir, name string, args ...string) (*process, error) {
+// prepare makes a program ready to start, of which the log is in dir.
+func prepare(dir, name string, args ...string) *process {
 	p := &process{cmd: exec.CommandContext(context.Background(), name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
-	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Env = os.Environ()
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return p
+}
+
+// start runs p, and has it write to its log what is not to go elsewhere.
+func (p *process) start() error {
 	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
-	p.cmd.Stdout, p.cmd.Stderr = f, f
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return p, p.cmd.Start()
+	p.cmd.Stderr = f
+	if p.cmd.Stdout == nil {
+		p.cmd.Stdout = f
+	}
+	return p.cmd.Start()
 }
 
 func (p *process) stop() {
@@ -129,8 +138,9 @@ func startCoreDNS(dir, block string, env ...string) (*server, error) {
 	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
-	p, err := startIn(env, dir, "bin/coredns", "-conf", corefile)
-	return &server{p, fmt.Sprintf("127.0.0.1:%d", port)}, err
+	p := prepare(dir, "bin/coredns", "-conf", corefile)
+	p.cmd.Env = append(p.cmd.Env, env...)
+	return &server{p, fmt.Sprintf("127.0.0.1:%d", port)}, p.start()
 }
 
 // simulate runs bin/mesos-sim and returns its address once it serves.
@@ -166,9 +176,10 @@ func eventually(ctx context.Context, limit time.Duration, done func() bool) erro
 	return nil
 }
 
-// ask returns the addresses that a server answers for a name; nil for none.
-func ask(server, name string) []string {
-	m := new(dns.Msg).SetQuestion(name, dns.TypeA)
+// ask returns what a server answers for a name: addresses, or names for PTR; nil for
+// none.
+func ask(server, name string, qtype uint16) []string {
+	m := new(dns.Msg).SetQuestion(name, qtype)
 	m.SetEdns0(1232, false)
 	r, _, err := (&dns.Client{Timeout: time.Second}).Exchange(m, server)
 	if err != nil {
@@ -176,8 +187,11 @@ func ask(server, name string) []string {
 	}
 	var all []string
 	for _, rr := range r.Answer {
-		if a, ok := rr.(*dns.A); ok {
-			all = append(all, a.A.String())
+		switch rr := rr.(type) {
+		case *dns.A:
+			all = append(all, rr.A.String())
+		case *dns.PTR:
+			all = append(all, rr.Ptr)
 		}
 	}
 	return all
@@ -185,5 +199,5 @@ func ask(server, name string) []string {
 
 // answers waits until a server has addresses for a name.
 func answers(ctx context.Context, server, name string) error {
-	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name)) > 0 })
+	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypeA)) > 0 })
 }

@@ -2,122 +2,136 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
-
-	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
 
 // measureSecondaries has a CoreDNS watch a cluster of which tasks move, and others
 // follow it: two CoreDNS by AXFR and a BIND by IXFR.
 func measureSecondaries(ctx context.Context, o *options, r *report) error {
-	dir, remove, err := scratch()
-	if err != nil {
-		return err
-	}
-	defer remove()
-	tasks := o.tasks / 10
-	rate := o.changes[len(o.changes)-1]
-	m := mesostest.NewMaster(15 * time.Second)
-	large := mesostest.NewLarge(m, tasks, tasks/20, instances)
-	m.Prepare()
-	master := mesostest.Start(m)
-	defer master.Close()
-	defer m.Drop()
-	alone, _, err := startFamily(ctx, dir, master.Host, nil)
-	if err != nil {
-		return err
-	}
-	c := churn{master: m, large: large, server: alone.addr, rate: rate}
-	cpu, err := c.cost(ctx, o, alone.process)
-	alone.stop()
-	if err != nil {
-		return err
-	}
-	r.add(fmt.Sprintf("a CoreDNS without secondaries, %d tasks, %d changes a second", tasks, rate), "", "CPU %.0f %% of one processor", cpu[0]*100)
-	for _, kinds := range [][]string{{"coredns", "coredns"}, {"bind"}} {
-		if err := measureFamily(ctx, o, r, dir, master.Host, &c, kinds); err != nil {
+	for _, family := range []struct {
+		tasks int
+		kinds []string
+	}{
+		{o.tasks / 10, nil},
+		{o.tasks / 10, []string{"coredns", "coredns"}},
+		{o.tasks / 10, []string{"bind"}},
+		{o.tasks, nil},
+		{o.tasks, []string{"bind"}},
+	} {
+		if err := measureFamily(ctx, o, r, family.tasks, family.kinds); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// measureFamily measures a primary and its secondaries, of the kinds given.
-func measureFamily(ctx context.Context, o *options, r *report, dir, master string, c *churn, kinds []string) error {
-	primary, secondaries, err := startFamily(ctx, dir, master, kinds)
+// measureFamily measures a primary and its secondaries, of the kinds given, while
+// tasks move: first what they take while nobody asks them, then when a change is seen.
+func measureFamily(ctx context.Context, o *options, r *report, tasks int, kinds []string) error {
+	dir, remove, err := scratch()
 	if err != nil {
 		return err
 	}
-	defer primary.stop()
-	processes := []*process{primary.process}
-	for _, s := range secondaries {
-		defer s.stop()
-		processes = append(processes, s.process)
-	}
-	c.server = secondaries[0].addr
-	cpu, err := c.cost(ctx, o, processes...)
+	defer remove()
+	rate := slices.Max(o.changes)
+	const told = 5 // a second: each is asked for until it is there
+	master, err := startMoving(dir, tasks, rate, told)
 	if err != nil {
 		return err
 	}
-	seen := c.run(ctx, o)
-	r.add(fmt.Sprintf("with %d × %s as secondary", len(kinds), kinds[0]), "follow 1,000 changes a second",
-		"CPU %.0f %% the primary, %.0f %% each secondary; a change is seen there after p50 %.1f s, p99 %.1f s (%d samples, and %d that were not seen in %s)",
-		cpu[0]*100, cpu[1]*100, median(seen)/1000, quantile(seen, 0.99)/1000, len(seen), c.unseen, seenLimit)
+	defer master.stop()
+	f, err := startFamily(ctx, dir, master.addr, kinds)
+	defer f.stop()
+	if err != nil {
+		return err
+	}
+	cpu, err := f.cpu(ctx, 3*o.length)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("a CoreDNS, %d tasks, %d changes a second, ", tasks, rate)
+	if len(kinds) == 0 {
+		r.add(what+"no secondaries", "", "CPU %.0f %% of one processor", cpu[0]*100)
+		return nil
+	}
+	seen := master.watch(ctx, f.secondaries[0].addr, 3*o.length)
+	var each float64
+	for _, part := range cpu[1:] {
+		each += part / float64(len(kinds))
+	}
+	r.add(what+fmt.Sprintf("secondaries: %d × %s", len(kinds), kinds[0]), "follow 1,000 changes a second",
+		"CPU %.0f %% the primary, %.0f %% each secondary; a change is seen there after %s ms (%d samples, and %d that were not seen in %s)",
+		cpu[0]*100, each*100, percentiles(seen.after), len(seen.after), seen.never, seenLimit)
 	return nil
 }
 
-// cost returns what parts of a processor processes take while tasks move.
-func (c *churn) cost(ctx context.Context, o *options, processes ...*process) ([]float64, error) {
-	var before []time.Duration
-	for _, p := range processes {
-		cpu, err := p.cpu()
-		if err != nil {
-			return nil, err
-		}
-		before = append(before, cpu)
-	}
-	began := time.Now()
-	c.run(ctx, o)
-	var parts []float64
-	for i, p := range processes {
-		cpu, err := p.cpu()
-		if err != nil {
-			return nil, err
-		}
-		parts = append(parts, float64(cpu-before[i])/float64(time.Since(began)))
-	}
-	return parts, ctx.Err()
+// family is a CoreDNS and those that have their zones from it.
+type family struct {
+	primary     *server
+	secondaries []*server
 }
 
-// startFamily starts a primary for the master, and its secondaries.
-func startFamily(ctx context.Context, dir, master string, kinds []string) (*server, []*server, error) {
-	var to []string
-	ports := make([]int, len(kinds))
-	for i := range kinds {
-		port, err := freePort()
-		if err != nil {
-			return nil, nil, err
-		}
-		ports[i] = port
-		to = append(to, fmt.Sprintf("127.0.0.1:%d", port))
+func (f *family) stop() {
+	for _, s := range f.all() {
+		s.stop()
 	}
+}
+
+// all are those that have been started.
+func (f *family) all() []*server {
+	if f.primary == nil {
+		return nil
+	}
+	return append([]*server{f.primary}, f.secondaries...)
+}
+
+// cpu returns what parts of a processor the members take for some time.
+func (f *family) cpu(ctx context.Context, length time.Duration) ([]float64, error) {
+	members := f.all()
+	parts := make([]float64, len(members))
+	errs := make([]error, len(members))
+	var wg sync.WaitGroup
+	for i, s := range members {
+		wg.Go(func() { parts[i], errs[i] = usage(ctx, s.process, length) })
+	}
+	wg.Wait()
+	return parts, errors.Join(errs...)
+}
+
+// startFamily starts a primary for the master, and its secondaries. Those that were
+// started it returns also beside an error.
+func startFamily(ctx context.Context, dir, master string, kinds []string) (*family, error) {
+	f := &family{}
+	ports := make([]int, len(kinds))
 	block := "calicomesos mesos {\nmaster " + master + "\ncontainerip\n}"
-	if len(to) > 0 {
-		block += "\ntransfer {\nto " + strings.Join(to, " ") + "\n}"
+	if len(kinds) > 0 {
+		block += "\ntransfer {\nto"
+		for i := range kinds {
+			port, err := freePort()
+			if err != nil {
+				return f, err
+			}
+			ports[i] = port
+			block += fmt.Sprintf(" 127.0.0.1:%d", port)
+		}
+		block += "\n}"
 	}
 	primary, err := startCoreDNS(dir, block)
 	if err != nil {
-		return nil, nil, err
+		return f, err
 	}
+	f.primary = primary
 	if err := answers(ctx, primary.addr, "app-0.marathon.mesos."); err != nil {
-		return primary, nil, err
+		return f, err
 	}
-	var secondaries []*server
 	for i, kind := range kinds {
 		start := startSecondary
 		if kind == "bind" {
@@ -125,14 +139,14 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*serv
 		}
 		s, err := start(dir, ports[i], primary.addr)
 		if err != nil {
-			return primary, secondaries, err
+			return f, err
 		}
-		secondaries = append(secondaries, s)
+		f.secondaries = append(f.secondaries, s)
 		if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
-			return primary, secondaries, err
+			return f, err
 		}
 	}
-	return primary, secondaries, nil
+	return f, nil
 }
 
 func startSecondary(dir string, port int, primary string) (*server, error) {
