@@ -259,8 +259,7 @@ controls { };
 		}
 		return ""
 	})
-	// What BIND asked for were the changes, not the zone: those come with the SOA of
-	// before second.
+	// What has changed comes with the SOA of before second, the zone does not.
 	serial := func(not string) (serial string) {
 		eventually(t, func() string {
 			m := regexp.MustCompile(`ns1\.mesos\. hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))

@@ -4,6 +4,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -40,7 +41,8 @@ func startPrimary(t *testing.T, port int, master string, s secondaries) *program
 	return p
 }
 
-func (s secondaries) start(t *testing.T, primaries ...int) {
+// start starts both for their primaries, and returns the BIND.
+func (s secondaries) start(t *testing.T, primaries ...int) *program {
 	t.Helper()
 	dir := t.TempDir()
 	var from, list strings.Builder
@@ -52,12 +54,28 @@ func (s secondaries) start(t *testing.T, primaries ...int) {
 	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).waitFor(`CoreDNS-`)
 	conf := fmt.Sprintf(`options {
  directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
- recursion no; dnssec-validation no; notify no; min-refresh-time 1; max-records-per-type 0;
+ recursion no; dnssec-validation no; notify no;
 };
 controls { };
-zone "mesos" { type secondary; file "mesos"; primaries {%s }; };
-`, dir, s.bind, list.String())
-	start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf)).waitFor(`zone mesos/IN: transferred serial (\d+)`)
+%s
+`, dir, s.bind, strings.Replace(bindZone(t), " 192.0.2.1 port 1053;", list.String(), 1))
+	named := start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf))
+	named.waitFor(`zone mesos/IN: transferred serial (\d+)`)
+	return named
+}
+
+// bindZone returns the zone of a BIND as the README has it.
+func bindZone(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	zone := regexp.MustCompile(`(?s)zone "mesos" \{.*?\n\};`).Find(b)
+	if zone == nil {
+		t.Fatal("README.md has no zone for a BIND")
+	}
+	return string(zone)
 }
 
 // TestScaleOut has secondaries follow two primaries that watch a cluster, which
@@ -104,12 +122,13 @@ func TestScaleOut(t *testing.T) {
 	follow(ports[0], before)
 }
 
-// TestManyChanges has secondaries follow a thousand changes a second.
+// TestManyChanges has secondaries follow a thousand changes a second, which BIND has
+// sent without the rest of the zone.
 func TestManyChanges(t *testing.T) {
-	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "2000", "-agents", "200", "-changes", "1000").waitFor(`at (http://\S+)`)
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "5000", "-agents", "200", "-changes", "1000").waitFor(`at (http://\S+)`)
 	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
 	startPrimary(t, port, master, s)
-	s.start(t, port)
+	named := s.start(t, port)
 	serial := func(port int) int {
 		m := regexp.MustCompile(`hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))
 		if m == nil {
@@ -122,7 +141,13 @@ func TestManyChanges(t *testing.T) {
 		return n
 	}
 	for name, secondary := range s.all {
-		first := serial(secondary)
+		first := 0
+		eventually(t, func() string {
+			if first = serial(secondary); first == 0 {
+				return name + " has no zone yet"
+			}
+			return ""
+		})
 		var behind []time.Duration
 		eventually(t, func() string { // serials are hundredths of seconds
 			theirs, ours := serial(secondary), serial(port)
@@ -137,5 +162,20 @@ func TestManyChanges(t *testing.T) {
 				t.Errorf("%s is behind by %v", name, d)
 			}
 		}
+	}
+	sent := regexp.MustCompile(`Transfer completed: \d+ messages, (\d+) records`).FindAllStringSubmatch(named.output(), -1)
+	whole, parts := 0, 0
+	for i, m := range sent {
+		switch n, err := strconv.Atoi(m[1]); {
+		case err != nil:
+			t.Fatal(err)
+		case i == 0:
+			whole = n
+		case n < whole*3/4:
+			parts++
+		}
+	}
+	if parts < 5 || parts < (len(sent)-1)/2 {
+		t.Errorf("of %d transfers after the first, of %d records, %d were much smaller", len(sent)-1, whole, parts)
 	}
 }

@@ -14,9 +14,9 @@ const (
 	// maxDeltas is how many publications are kept: those of ten seconds at the
 	// most that there can be, ten times the time between two NOTIFYs.
 	maxDeltas = 1000
-	// maxDeltaRecords bounds how many records they removed and added; more than the
-	// zone has are of no use.
-	maxDeltaRecords = 1 << 16
+	// maxDeltaRecords bounds how many records they removed and added, so many as a
+	// thousand moves a second do in ten seconds; more than the zone has are of no use.
+	maxDeltaRecords = 1 << 18
 )
 
 // delta is what one publication changed.
