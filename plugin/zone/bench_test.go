@@ -108,27 +108,47 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// BenchmarkPublish moves tasks of a zone of a million names: three names of
-// each change.
+// BenchmarkPublish moves tasks of a zone of a million names, one of each of some apps at
+// a time: two names of each change, and two come and go. With secondaries it keeps what
+// has changed.
 func BenchmarkPublish(b *testing.B) {
-	z := million(b)
-	for _, batch := range []int{1, 10} {
-		b.Run(fmt.Sprintf("batch%d", batch), func(b *testing.B) {
+	for _, bc := range []struct {
+		name   string
+		batch  int
+		deltas bool
+	}{{"batch1", 1, false}, {"batch10", 10, false}, {"batch10deltas", 10, true}} {
+		b.Run(bc.name, func(b *testing.B) {
+			z := million(b)
+			z.Deltas = bc.deltas
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
 				tx := z.Begin()
-				for range batch {
-					app := i * 7919 % 200_000
-					task := fmt.Sprintf("app-%d-moved-%d.marathon", app, i)
-					r := Address(netip.AddrFrom4([4]byte{11, byte(i >> 16), byte(i >> 8), byte(i)}))
-					tx.Add(Name(fmt.Sprintf("app-%d.marathon", app)), r)
-					tx.Add(Name(task), r)
-					tx.Add(Name(fmt.Sprintf("_app-%d._tcp.marathon", app)), Service(Name(task), 80))
+				for range bc.batch {
+					app, version := i*7919%200_000, i/200_000
+					moveTask(tx, app, version)
 					i++
 				}
-				tx.Publish(time.Now(), Status{Complete: true})
+				if !tx.Publish(time.Now(), Status{Complete: true}) {
+					b.Fatal("nothing has changed")
+				}
 			}
 		})
 	}
+}
+
+// moveTask moves the first task of an app for the nth time.
+func moveTask(tx *Tx, app, n int) {
+	place := func(n int) (Owner, Record) {
+		return Name(fmt.Sprintf("app-%d-abcde-s%d.marathon", app, 3*n)), Address(netip.AddrFrom4([4]byte{10 + byte(n), byte(app >> 14), byte(app >> 6), byte(app << 2)}))
+	}
+	name, service := Name(fmt.Sprintf("app-%d.marathon", app)), Name(fmt.Sprintf("_app-%d._tcp.marathon", app))
+	task, r := place(n)
+	tx.Remove(name, r)
+	tx.Remove(task, r)
+	tx.Remove(service, Service(task, 80))
+	task, r = place(n + 1)
+	tx.Add(name, r)
+	tx.Add(task, r)
+	tx.Add(service, Service(task, 80))
 }
