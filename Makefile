@@ -48,7 +48,7 @@ bench-baseline: ## benchmarks, kept to compare others with
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./... | grep -E '^(goos|goarch|cpu|pkg|Benchmark)' >$(BASELINE)
 
 bench-e2e: build ## the whole program measured, written to docs/performance
-	test/install-peers.sh dnsperf
+	test/install-peers.sh dnsperf named
 	$(GO) run ./test/performance -readme README.md
 
 # By executions, since Go before 1.27 may take the end of a time for a failure

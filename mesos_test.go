@@ -330,7 +330,7 @@ func BenchmarkHeap(b *testing.B) {
 
 // TestHeap holds the memory of a task to what it is known to take, with some room.
 func TestHeap(t *testing.T) {
-	const most = 1600 // octets
+	const most = 1536 // octets
 	if got := heapOfTask(t, 30_000, 3); got > most {
 		t.Errorf("%d octets a task", got)
 	}

@@ -1,17 +1,21 @@
 #!/bin/sh
-# Installs the Debian packages of the peers that the end-to-end tests use, and those
-# of the programs given, where they are missing.
+# Installs the Debian packages of the programs given where they are missing; without
+# any, of all peers of the end-to-end tests.
 set -eu
 
+[ $# -gt 0 ] || set -- dig kdig named unbound zkServer.sh java
 missing=
-need() { command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
-need dig bind9-dnsutils
-need kdig knot-dnsutils
-need named bind9
-need unbound unbound
-[ -x /usr/share/zookeeper/bin/zkServer.sh ] || missing="$missing zookeeper"
-need java default-jre-headless
-for program; do need "$program" "$program"; done
+for program; do
+	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || command -v "$program" >/dev/null && continue
+	case $program in
+	dig) missing="$missing bind9-dnsutils" ;;
+	kdig) missing="$missing knot-dnsutils" ;;
+	named) missing="$missing bind9" ;;
+	zkServer.sh) missing="$missing zookeeper" ;;
+	java) missing="$missing default-jre-headless" ;;
+	*) missing="$missing $program" ;;
+	esac
+done
 [ -n "$missing" ] || exit 0
 
 echo "installing$missing"

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -38,10 +39,10 @@ var full = options{
 	rounds: 3, length: 8 * time.Second, idle: 10 * time.Minute, changes: []int{1, 100, 1000},
 }
 
-// quick is a round of everything that takes a minute, to see that it works.
+// quick is a round of everything that takes two minutes, to see that it works.
 var quick = options{
 	sizes: []int{1_000, 10_000}, tasks: 10_000,
-	rounds: 1, length: 2 * time.Second, idle: 5 * time.Second, changes: []int{10, 100},
+	rounds: 1, length: time.Second, idle: time.Second, changes: []int{100},
 }
 
 // keptIn is where the project keeps what was measured.
@@ -113,7 +114,7 @@ var roles = map[string]func(args []string) error{
 func run(o options, only []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	r, err := readReport(o.out)
+	r, err := readReport(ctx, o.out)
 	if err != nil {
 		return err
 	}
@@ -143,6 +144,7 @@ type report struct {
 	figures map[string]*figures // by the part
 	part    *figures            // that is measured
 	plots   map[string]plot     // of this run
+	commit  string              // that is measured
 }
 
 // figures are what was found of a part.
@@ -158,8 +160,12 @@ type row struct{ What, Figure, Goal string }
 const figuresFile = "figures.json"
 
 // readReport returns what was found before, if anything was.
-func readReport(dir string) (*report, error) {
-	r := &report{figures: make(map[string]*figures), plots: make(map[string]plot)}
+func readReport(ctx context.Context, dir string) (*report, error) {
+	commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
+	if err != nil {
+		return nil, fmt.Errorf("which commit is measured: %w", err)
+	}
+	r := &report{figures: make(map[string]*figures), plots: make(map[string]plot), commit: strings.TrimSpace(string(commit))}
 	b, err := os.ReadFile(filepath.Join(dir, figuresFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -179,7 +185,7 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{"README.md": []byte(r.page()), figuresFile: append(figures, '\n')}
+	files := map[string][]byte{figuresFile: append(figures, '\n')}
 	for name, p := range r.plots {
 		files[name+".svg"] = p.svg()
 	}
@@ -188,12 +194,16 @@ func (r *report) write(dir string) error {
 			return err
 		}
 	}
-	return nil
+	plots, err := filepath.Glob(filepath.Join(dir, "*.svg"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "README.md"), []byte(r.page(plots)), 0o644)
 }
 
 // begin says what is measured next.
 func (r *report) begin(part string) {
-	r.part = &figures{Measured: fmt.Sprintf("%s UTC, %d processors (%s), %s", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), processor(), runtime.Version())}
+	r.part = &figures{Measured: fmt.Sprintf("%s UTC, %d processors (%s), %s, commit %s", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), processor(), runtime.Version(), r.commit)}
 	r.figures[part] = r.part
 }
 
@@ -225,8 +235,8 @@ func (r *report) replaceIn(document string) error {
 	return os.WriteFile(document, []byte(before+tableBegins+"\n"+r.table()+tableEnds+"\n"+after), 0o644)
 }
 
-// page is the report as a document.
-func (r *report) page() string {
+// page is the report as a document, with plots of these files beside it.
+func (r *report) page(plots []string) string {
 	var b strings.Builder
 	b.WriteString("# Performance\n\nMeasured by `make bench-e2e`, all processes on the same machine and on loopback. Compare figures of one part with\neach other: machines differ, and are not always alone.\n\n| part | measured |\n|---|---|\n")
 	for _, p := range parts {
@@ -235,8 +245,9 @@ func (r *report) page() string {
 		}
 	}
 	b.WriteString("\n" + r.table())
-	for _, p := range []string{"query", "load", "changes"} {
-		fmt.Fprintf(&b, "\n![%s](%s.svg)\n", p, p)
+	for _, file := range plots {
+		name := filepath.Base(file)
+		fmt.Fprintf(&b, "\n![%s](%s)\n", strings.TrimSuffix(name, ".svg"), name)
 	}
 	return b.String()
 }
