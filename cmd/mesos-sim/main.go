@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -58,6 +59,11 @@ func run(o options) error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", flag.Arg(0))
 	}
+	if o.tasks == 0 {
+		if of := givenOf("agents", "instances", "changes"); of != "" {
+			return fmt.Errorf("-%s is of a made-up cluster, which -tasks makes", of)
+		}
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
 	if err != nil {
 		return err
@@ -79,6 +85,16 @@ func run(o options) error {
 	}
 	<-done
 	return nil
+}
+
+// givenOf returns one of the flags that was given, or "".
+func givenOf(names ...string) (given string) {
+	flag.Visit(func(f *flag.Flag) {
+		if slices.Contains(names, f.Name) {
+			given = f.Name
+		}
+	})
+	return given
 }
 
 // newCluster returns what to serve, and what changes it until its context is done.
