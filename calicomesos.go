@@ -72,22 +72,23 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 // reply returns the answer to r, nil to refuse it, and whether it is for the next
 // plugin to say.
 func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours bool) {
-	state := request.Request{W: w, Req: r}
-	qname := state.QName()
-	name := strings.ToLower(qname)
+	if len(r.Question) == 0 {
+		return nil, false
+	}
+	q := &r.Question[0]
+	name := strings.ToLower(q.Name)
 	z, owner := c.match(name)
 	if z == nil || r.Opcode != dns.OpcodeQuery {
 		return nil, false
 	}
-	qtype := state.QType()
-	if qtype == dns.TypeAXFR || qtype == dns.TypeIXFR {
+	if q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
 		return nil, true // *transfer* has not taken it
 	}
 	gen := z.Current()
 	if gen == nil {
 		return notReady(r), true
 	}
-	res := gen.Lookup(owner, qname, qtype, rand.Uint32())
+	res := gen.Lookup(owner, q.Name, q.Qtype, rand.Uint32())
 	// A name that is known lacks a type even where the others are not: clients give a
 	// name up if one of its two kinds of addresses fails.
 	if !res.Records && !gen.Complete() {
@@ -96,7 +97,7 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	if !res.Exists && c.Fall.Through(name) {
 		return nil, false
 	}
-	return answer(&state, gen, &res), true
+	return answer(&request.Request{W: w, Req: r}, gen, &res), true
 }
 
 // match returns the zone of a name in lower case and its owner name in it; nil

@@ -60,7 +60,7 @@ func benchmarkLookup(b *testing.B, z *Zone) {
 	} {
 		owners := make([]string, 1<<14)
 		for i := range owners {
-			owners[i] = fmt.Sprintf(bc.owner, i*11)
+			owners[i] = fmt.Sprintf(bc.owner, i*7919%200_000)
 		}
 		b.Run(bc.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -84,7 +84,7 @@ func BenchmarkFind(b *testing.B) {
 	}
 	services := make([]string, 1<<14)
 	for i := range services {
-		services[i] = fmt.Sprintf("_app-%d._tcp.marathon", i*11)
+		services[i] = fmt.Sprintf("_app-%d._tcp.marathon", i*7919%200_000)
 	}
 	for _, bc := range []struct {
 		name string

@@ -40,6 +40,7 @@ type Config struct {
 // Zone is one zone. Its methods may be called by many readers and one writer.
 type Zone struct {
 	Config
+	mbox string // who is responsible for it, in the SOA
 	seed maphash.Seed
 	gen  atomic.Pointer[Generation]
 	last *Generation // of the writer; what gen points to, once published
@@ -52,7 +53,7 @@ func New(c Config) *Zone {
 	if len(c.Tails) >= tails {
 		panic("zone: too many tails")
 	}
-	z := &Zone{Config: c, seed: maphash.MakeSeed()}
+	z := &Zone{Config: c, mbox: Join("hostmaster", c.Origin), seed: maphash.MakeSeed()}
 	z.last = &Generation{zone: z}
 	tx := z.Begin()
 	if owner, ok := z.Relative(c.NS); ok {
@@ -197,7 +198,7 @@ func (g *Generation) SOA() dns.RR {
 	return &dns.SOA{
 		Hdr:    z.header(z.Origin, dns.TypeSOA),
 		Ns:     z.NS,
-		Mbox:   Join("hostmaster", z.Origin),
+		Mbox:   z.mbox,
 		Serial: g.serial, Refresh: refresh, Retry: retry, Expire: expire, Minttl: z.TTL,
 	}
 }
