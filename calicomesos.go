@@ -37,9 +37,10 @@ type CalicoMesos struct {
 	Next plugin.Handler
 	Fall fall.F
 
-	zones  []*zone.Zone  // the most specific first
-	bypass []string      // zones whose answers are not to be cached
-	ready  chan struct{} // closed once a first state was published
+	zones     []*zone.Zone  // the most specific first
+	bypass    []string      // zones whose answers are not to be cached
+	ready     chan struct{} // closed once a first state was published
+	transfers transfers
 }
 
 // Name returns the plugin's name in a Corefile.

@@ -701,7 +701,7 @@ func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
 	}
 	slices.SortStableFunc(p.zones, func(a, b *zone.Zone) int { return len(b.Origin) - len(a.Origin) })
 
-	n := newNotifier(xfer.Notify)
+	n := newNotifier(xfer.Notify, &p.transfers)
 	i.publisher = newPublisher(&o.rules, zones, n.changed, p.ready)
 	i.masters = o.cluster.masters
 

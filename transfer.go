@@ -14,9 +14,10 @@ import (
 )
 
 const (
-	notifyInterval = time.Second     // at most one NOTIFY of a zone in this time
-	notifyPatience = 3 * time.Second // for a NOTIFY under way at shutdown
-	transferChunk  = 500             // records handed over at a time
+	notifyInterval = time.Second      // at most one NOTIFY of a zone in this time
+	notifyHold     = 10 * time.Second // how long a NOTIFY waits for transfers
+	notifyPatience = 3 * time.Second  // for a NOTIFY under way at shutdown
+	transferChunk  = 500              // records handed over at a time
 )
 
 // errIncomplete refuses the transfer of a zone of which not everything is known.
@@ -48,8 +49,10 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 		}
 	}
 	// *transfer* reads the channel to its end, also when its client is gone.
+	c.transfers.begin(z.Origin)
 	go func() {
 		defer close(ch)
+		defer c.transfers.end(z.Origin)
 		chunk := []dns.RR{soa}
 		for rrs := range records {
 			chunk = append(chunk, rrs...)
@@ -63,18 +66,50 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 	return ch, nil
 }
 
+// transfers counts those that are under way.
+type transfers struct {
+	mu  sync.Mutex
+	all map[string]int // of each zone, by its origin
+}
+
+func (t *transfers) begin(origin string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.all == nil {
+		t.all = make(map[string]int)
+	}
+	t.all[origin]++
+}
+
+func (t *transfers) end(origin string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all[origin]--
+}
+
+// underWay reports whether there is one of a zone.
+func (t *transfers) underWay(origin string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all[origin] > 0
+}
+
 // notifier tells secondaries of changed zones (RFC 1996), not for every change
-// but in turn: sending waits for each secondary's answer.
+// but in turn: sending waits for each secondary's answer. While a zone is being
+// transferred it waits, for notifyHold at the most: some secondaries would begin
+// another transfer beside the one that they cannot keep up with.
 type notifier struct {
-	send func(origin string) error
-	wake chan struct{}
+	send      func(origin string) error
+	transfers *transfers
+	wake      chan struct{}
 
 	mu    sync.Mutex
 	zones map[string]bool
+	sent  map[string]time.Time // when the last one was
 }
 
-func newNotifier(send func(origin string) error) *notifier {
-	return &notifier{send: send, wake: make(chan struct{}, 1), zones: make(map[string]bool)}
+func newNotifier(send func(origin string) error, t *transfers) *notifier {
+	return &notifier{send: send, transfers: t, wake: make(chan struct{}, 1), zones: make(map[string]bool), sent: make(map[string]time.Time)}
 }
 
 // changed says that the serial of a zone has moved. It does not wait.
@@ -82,19 +117,30 @@ func (n *notifier) changed(origin string) {
 	n.mu.Lock()
 	n.zones[origin] = true
 	n.mu.Unlock()
+	n.signal()
+}
+
+func (n *notifier) signal() {
 	select {
 	case n.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take returns the zones that have changed since the last call.
-func (n *notifier) take() []string {
+// take returns the zones that have changed and are to be told of now; others are
+// looked at again after the next signal.
+func (n *notifier) take() (zones []string, others bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	zones := slices.Sorted(maps.Keys(n.zones))
-	clear(n.zones)
-	return zones
+	for _, origin := range slices.Sorted(maps.Keys(n.zones)) {
+		if n.transfers.underWay(origin) && time.Since(n.sent[origin]) < notifyHold {
+			continue
+		}
+		zones = append(zones, origin)
+		n.sent[origin] = time.Now()
+		delete(n.zones, origin)
+	}
+	return zones, len(n.zones) > 0
 }
 
 // run sends until ctx is done.
@@ -106,7 +152,8 @@ func (n *notifier) run(ctx context.Context) {
 			return
 		case <-n.wake:
 		}
-		for _, origin := range n.take() {
+		zones, others := n.take()
+		for _, origin := range zones {
 			err := n.send(origin)
 			if err != nil && !failing[origin] {
 				log.Warningf("A secondary of %s misses changes: %v", origin, err)
@@ -122,5 +169,8 @@ func (n *notifier) run(ctx context.Context) {
 		case <-timer.C:
 		}
 		timer.Stop()
+		if others {
+			n.signal()
+		}
 	}
 }

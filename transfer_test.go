@@ -83,7 +83,7 @@ func TestNotifyCoalesces(t *testing.T) {
 			sent = append(sent, fmt.Sprintf("%s %.2f", origin, float64(time.Now().UnixMilli()%60_000)/1000))
 			time.Sleep(10 * time.Millisecond)
 			return errors.New("nobody listens")
-		})
+		}, new(transfers))
 		n.changed("b.")
 		n.changed("a.")
 		ctx, cancel := context.WithCancel(t.Context())
@@ -98,6 +98,45 @@ func TestNotifyCoalesces(t *testing.T) {
 		}
 		pass(time.Minute)
 		if want := []string{"a. 0.00", "b. 0.01", "a. 1.02", "a. 2.03"}; !slices.Equal(sent, want) {
+			t.Errorf("sent %q", sent)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestNotifyWaits lets a zone change while it is being transferred: secondaries are told
+// when that has ended, or has taken too long, and of other zones meanwhile.
+func TestNotifyWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		began := time.Now()
+		underWay := new(transfers)
+		n := newNotifier(func(origin string) error {
+			sent = append(sent, fmt.Sprintf("%s %v", origin, time.Since(began)))
+			return nil
+		}, underWay)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			n.run(ctx)
+		}()
+		n.changed("a.")
+		pass(1500 * time.Millisecond)
+		underWay.begin("a.")
+		underWay.begin("a.")
+		n.changed("a.")
+		n.changed("b.")
+		pass(1500 * time.Millisecond)
+		underWay.end("a.")
+		pass(1400 * time.Millisecond)
+		underWay.end("a.")
+		pass(500 * time.Millisecond)
+		underWay.begin("a.") // and does not end
+		n.changed("a.")
+		pass(time.Minute)
+		if want := []string{"a. 0s", "b. 1.5s", "a. 4.5s", "a. 14.5s"}; !slices.Equal(sent, want) {
 			t.Errorf("sent %q", sent)
 		}
 		cancel()
