@@ -100,7 +100,7 @@ func (c *churn) run(ctx context.Context, rate int) error {
 		return err
 	}
 	defer s.stop()
-	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+	if err := answers(ctx, s.addr); err != nil {
 		return err
 	}
 	if _, err := usage(ctx, s.process, c.length/3); err != nil { // it has its rest from the load

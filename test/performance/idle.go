@@ -24,7 +24,7 @@ func measureIdle(ctx context.Context, o *options, r *report) error {
 		return err
 	}
 	defer s.stop()
-	if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+	if err := answers(ctx, s.addr); err != nil {
 		return err
 	}
 	if _, err := usage(ctx, s.process, 10*time.Second); err != nil { // the collector has its rest

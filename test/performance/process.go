@@ -133,8 +133,13 @@ func startCoreDNS(dir, block string, env ...string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	return startBlock(dir, ".", port, block, env...)
+}
+
+// startBlock runs bin/coredns with a server block for a zone at a port.
+func startBlock(dir, zone string, port int, block string, env ...string) (*server, error) {
 	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
-	text := fmt.Sprintf(".:%d {\nbind 127.0.0.1\nerrors\n%s\n}\n", port, block)
+	text := fmt.Sprintf("%s:%d {\nbind 127.0.0.1\nerrors\n%s\n}\n", zone, port, block)
 	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
 		return nil, err
 	}
@@ -197,7 +202,7 @@ func ask(server, name string, qtype uint16) []string {
 	return all
 }
 
-// answers waits until a server has addresses for a name.
-func answers(ctx context.Context, server, name string) error {
-	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypeA)) > 0 })
+// answers waits until a server has addresses for an app of the simulated cluster.
+func answers(ctx context.Context, server string) error {
+	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, "app-0.marathon.mesos.", dns.TypeA)) > 0 })
 }

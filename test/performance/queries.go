@@ -138,7 +138,7 @@ func startServers(ctx context.Context, dir string, o *options, prometheus bool) 
 		if name == "whoami" { // has no addresses for names
 			continue
 		}
-		if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+		if err := answers(ctx, s.addr); err != nil {
 			return nil, stop, err
 		}
 	}

@@ -129,7 +129,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*fami
 		return f, err
 	}
 	f.primary = primary
-	if err := answers(ctx, primary.addr, "app-0.marathon.mesos."); err != nil {
+	if err := answers(ctx, primary.addr); err != nil {
 		return f, err
 	}
 	for i, kind := range kinds {
@@ -142,7 +142,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*fami
 			return f, err
 		}
 		f.secondaries = append(f.secondaries, s)
-		if err := answers(ctx, s.addr, "app-0.marathon.mesos."); err != nil {
+		if err := answers(ctx, s.addr); err != nil {
 			return f, err
 		}
 	}
@@ -150,13 +150,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*fami
 }
 
 func startSecondary(dir string, port int, primary string) (*server, error) {
-	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
-	text := fmt.Sprintf("mesos.:%d {\nbind 127.0.0.1\nerrors\nsecondary {\ntransfer from %s\n}\n}\n", port, primary)
-	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	p, err := start(dir, "bin/coredns", "-conf", corefile)
-	return &server{p, fmt.Sprintf("127.0.0.1:%d", port)}, err
+	return startBlock(dir, "mesos.", port, "secondary {\ntransfer from "+primary+"\n}")
 }
 
 func startBIND(dir string, port int, primary string) (*server, error) {
