@@ -57,7 +57,13 @@ func TestTransfer(t *testing.T) {
 	serial := z.Current().Serial()
 	ch, err := c.Transfer("MESOS.", 0)
 	publish(2, zone.Status{Complete: true})
+	if !c.transfers.underWay("mesos.") {
+		t.Error("no transfer is under way")
+	}
 	rrs := received(t, ch, err)
+	if c.transfers.underWay("mesos.") {
+		t.Error("a transfer is still under way")
+	}
 	first, last := rrs[0].(*dns.SOA), rrs[len(rrs)-1].(*dns.SOA)
 	if len(rrs) != 2+1+4000 || first.Serial != serial || last.Serial != serial {
 		t.Errorf("%d records from serial %d to %d, want 4003 of %d", len(rrs), first.Serial, last.Serial, serial)
