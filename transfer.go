@@ -15,7 +15,7 @@ import (
 
 const (
 	notifyInterval = time.Second      // at most one NOTIFY of a zone in this time
-	notifyHold     = 10 * time.Second // how long a NOTIFY waits for transfers
+	notifyHold     = 10 * time.Second // after the NOTIFY before, no other waits for transfers
 	notifyPatience = 3 * time.Second  // for a NOTIFY under way at shutdown
 	transferChunk  = 500              // records handed over at a time
 )
@@ -96,8 +96,8 @@ func (t *transfers) underWay(origin string) bool {
 
 // notifier tells secondaries of changed zones (RFC 1996), not for every change
 // but in turn: sending waits for each secondary's answer. While a zone is being
-// transferred it waits, for notifyHold at the most: some secondaries would begin
-// another transfer beside the one that they cannot keep up with.
+// transferred it waits, until notifyHold after the NOTIFY before: some secondaries would
+// begin another transfer beside the one that they cannot keep up with.
 type notifier struct {
 	send      func(origin string) error
 	transfers *transfers

@@ -92,12 +92,7 @@ func TestNotifyCoalesces(t *testing.T) {
 		}, new(transfers))
 		n.changed("b.")
 		n.changed("a.")
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			n.run(ctx)
-		}()
+		stop := runNotifier(t, n)
 		for range 150 {
 			pass(10 * time.Millisecond)
 			n.changed("a.")
@@ -106,9 +101,23 @@ func TestNotifyCoalesces(t *testing.T) {
 		if want := []string{"a. 0.00", "b. 0.01", "a. 1.02", "a. 2.03"}; !slices.Equal(sent, want) {
 			t.Errorf("sent %q", sent)
 		}
+		stop()
+	})
+}
+
+// runNotifier runs n until stop.
+func runNotifier(t *testing.T, n *notifier) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.run(ctx)
+	}()
+	return func() {
 		cancel()
 		<-done
-	})
+	}
 }
 
 // TestNotifyWaits lets a zone change while it is being transferred: secondaries are told
@@ -122,12 +131,7 @@ func TestNotifyWaits(t *testing.T) {
 			sent = append(sent, fmt.Sprintf("%s %v", origin, time.Since(began)))
 			return nil
 		}, underWay)
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			n.run(ctx)
-		}()
+		stop := runNotifier(t, n)
 		n.changed("a.")
 		pass(1500 * time.Millisecond)
 		underWay.begin("a.")
@@ -145,8 +149,7 @@ func TestNotifyWaits(t *testing.T) {
 		if want := []string{"a. 0s", "b. 1.5s", "a. 4.5s", "a. 14.5s"}; !slices.Equal(sent, want) {
 			t.Errorf("sent %q", sent)
 		}
-		cancel()
-		<-done
+		stop()
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/signal"
 	"slices"
 	"strconv"
@@ -36,11 +35,10 @@ type move struct {
 // startMoving starts a master of a cluster of which so many tasks move a second. It
 // tells of some of them a second, to look for.
 func startMoving(dir string, tasks, rate, told int) (*moving, error) {
-	self, err := os.Executable()
+	p, err := prepareSelf(dir, "move", strconv.Itoa(tasks), strconv.Itoa(rate), strconv.Itoa(told))
 	if err != nil {
 		return nil, err
 	}
-	p := prepare(dir, self, "move", strconv.Itoa(tasks), strconv.Itoa(rate), strconv.Itoa(told))
 	p.cmd.Env = append(p.cmd.Env, "GOGC=off", "GOMEMLIMIT=8GiB") // what it collects, others would wait for
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {

@@ -158,11 +158,20 @@ func startEcho(dir string) (*server, error) {
 
 // startSelf runs this program in another role.
 func startSelf(dir string, args ...string) (*process, error) {
+	p, err := prepareSelf(dir, args...)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.start()
+}
+
+// prepareSelf makes this program ready to start in another role.
+func prepareSelf(dir string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return start(dir, self, args...)
+	return prepare(dir, self, args...), nil
 }
 
 var completed = regexp.MustCompile(`Queries completed:\s+(\d+)`)
