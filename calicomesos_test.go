@@ -216,9 +216,9 @@ func TestStale(t *testing.T) {
 	tx := z.Begin()
 	for i := range byte(20) {
 		a := zone.Address(netip.AddrFrom4([4]byte{192, 0, 2, i}))
-		tx.Add(zone.Name("a.marathon"), a)
-		tx.Add(zone.Name(fmt.Sprintf("a-%d.marathon", i)), a)
-		tx.Add(zone.Name("_a._tcp.marathon"), zone.Service(zone.Name(fmt.Sprintf("a-%d.marathon", i)), 80))
+		tx.Add(zone.Rel("a.marathon"), a)
+		tx.Add(zone.Rel(fmt.Sprintf("a-%d.marathon", i)), a)
+		tx.Add(zone.Rel("_a._tcp.marathon"), zone.Service(zone.Rel(fmt.Sprintf("a-%d.marathon", i)), 80))
 	}
 	tx.Publish(time.Now(), zone.Status{Stale: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}

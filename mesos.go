@@ -637,7 +637,7 @@ func (p *publisher) publish(ch *cluster.Changes, status zone.Status) {
 func (p *publisher) settle() {
 	now := time.Now()
 	for z := range p.all {
-		if z.Settle(now) && z.status.Complete {
+		if z.Confirm(now) && z.status.Complete {
 			p.changed(z.Origin)
 		}
 	}
@@ -683,8 +683,8 @@ func (p *publisher) apply(set *recordSet, sign int) {
 	for i := range set.records {
 		r := &set.records[i]
 		if r.scheme == reverse {
-			if z, owner := p.reverseZone(r.owner.Head); z != nil {
-				z.apply(zone.Name(strings.Clone(owner)), r.Record, sign) // without the zone's name
+			if z, owner := p.reverseZone(r.owner.Rel); z != nil {
+				z.apply(zone.Rel(strings.Clone(owner)), r.Record, sign) // without the zone's name
 			}
 			continue
 		}
@@ -718,7 +718,7 @@ func (z *publishedZone) change() *zone.Tx {
 }
 
 // apply adds r, or removes it if sign is -1.
-func (z *publishedZone) apply(owner zone.Owner, r zone.Record, sign int) {
+func (z *publishedZone) apply(owner zone.Name, r zone.Record, sign int) {
 	apply := z.change().Add
 	if sign < 0 {
 		apply = z.change().Remove

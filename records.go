@@ -32,10 +32,10 @@ var tails = [schemes][]string{mesosDNS: {"slave"}, dcos: {"containerip", "agenti
 
 // The tails by their numbers, each of the zones of one scheme.
 const (
-	slave       zone.Tail = 1 // of mesosDNS
-	containerip zone.Tail = 1 // of dcos, and the others
-	agentip     zone.Tail = 2
-	autoip      zone.Tail = 3
+	slave       zone.Sub = 1 // of mesosDNS
+	containerip zone.Sub = 1 // of dcos, and the others
+	agentip     zone.Sub = 2
+	autoip      zone.Sub = 3
 )
 
 // reason is why a name or an address of the cluster is not published.
@@ -85,7 +85,7 @@ type rules struct {
 // relative to the zones' origins; a reverse one is absolute.
 type record struct {
 	scheme scheme
-	owner  zone.Owner
+	owner  zone.Name
 	zone.Record
 }
 
@@ -100,7 +100,7 @@ func (s *recordSet) reset() {
 	s.skipped = [schemes][reasons]int{}
 }
 
-func (s *recordSet) add(sch scheme, owner zone.Owner, r zone.Record) {
+func (s *recordSet) add(sch scheme, owner zone.Name, r zone.Record) {
 	s.records = append(s.records, record{sch, owner, r})
 }
 
@@ -229,10 +229,10 @@ func (r *rules) framework(f *cluster.Framework, out *recordSet) {
 	}
 	addrs := usable(f.Addrs, out, mesosDNS)
 	for _, a := range addrs {
-		out.add(mesosDNS, zone.Name(name), zone.Address(a))
+		out.add(mesosDNS, zone.Rel(name), zone.Address(a))
 	}
 	if port := webPort(f.WebUIURL); port != 0 && len(addrs) > 0 {
-		out.add(mesosDNS, zone.Name("_framework._tcp."+name), zone.Service(zone.Name(name), port))
+		out.add(mesosDNS, zone.Rel("_framework._tcp."+name), zone.Service(zone.Rel(name), port))
 	}
 }
 
@@ -262,10 +262,10 @@ func webPort(webUIURL string) uint16 {
 func (r *rules) agent(a *cluster.Agent, out *recordSet) {
 	addrs := usable(a.Addrs, out, mesosDNS)
 	for _, addr := range addrs {
-		out.add(mesosDNS, zone.Name("slave"), zone.Address(addr))
+		out.add(mesosDNS, zone.Rel("slave"), zone.Address(addr))
 	}
 	if port, ok := validPort(uint64(a.Port)); ok && len(addrs) > 0 {
-		out.add(mesosDNS, zone.Name("_slave._tcp"), zone.Service(zone.Name("slave"), port))
+		out.add(mesosDNS, zone.Rel("_slave._tcp"), zone.Service(zone.Rel("slave"), port))
 	}
 }
 
@@ -285,15 +285,15 @@ func (r *rules) masters(m *cluster.Masters, out *recordSet) {
 		addAddresses(out, sch, "leader", leader)
 		addAddresses(out, sch, "master", slices.Compact(all))
 		if sch == mesosDNS && len(leader) > 0 && m.Port != 0 {
-			out.add(sch, zone.Name("_leader._tcp"), zone.Service(zone.Name("leader"), m.Port))
-			out.add(sch, zone.Name("_leader._udp"), zone.Service(zone.Name("leader"), m.Port))
+			out.add(sch, zone.Rel("_leader._tcp"), zone.Service(zone.Rel("leader"), m.Port))
+			out.add(sch, zone.Rel("_leader._udp"), zone.Service(zone.Rel("leader"), m.Port))
 		}
 	}
 }
 
 func addAddresses(out *recordSet, sch scheme, owner string, addrs []netip.Addr) {
 	for _, a := range addrs {
-		out.add(sch, zone.Name(owner), zone.Address(a))
+		out.add(sch, zone.Rel(owner), zone.Address(a))
 	}
 }
 
@@ -621,7 +621,7 @@ func (n *naming) mesosDNS() {
 
 	onAgent := len(n.addrs.agent) > 0
 	for _, p := range n.ports.discovered {
-		target, reachable := zone.Tail(0), len(n.addrs.published) > 0
+		target, reachable := zone.Sub(0), len(n.addrs.published) > 0
 		if p.host {
 			target, reachable = slave, onAgent
 		}
@@ -677,11 +677,11 @@ func (n *naming) dcos() {
 
 // names writes the addresses under the name that the app's tasks share and
 // under the task's own.
-func (n *naming) names(sch scheme, tail zone.Tail, addrs []netip.Addr) {
+func (n *naming) names(sch scheme, tail zone.Sub, addrs []netip.Addr) {
 	for _, a := range addrs {
 		r := zone.Address(a)
 		n.add(sch, n.app, tail, r)
-		n.out.add(sch, zone.Owner{Head: n.task, Tail: tail}, r)
+		n.out.add(sch, zone.Name{Rel: n.task, Sub: tail}, r)
 	}
 }
 
@@ -696,8 +696,8 @@ func (n *naming) owner(p servicePort) string {
 
 // services writes the SRV records of a port, whose owner is given, below a tail.
 // They point to the task's own name below another.
-func (n *naming) services(sch scheme, owner string, tail, target zone.Tail, p servicePort) {
-	r := zone.Service(zone.Owner{Head: n.task, Tail: target}, p.number)
+func (n *naming) services(sch scheme, owner string, tail, target zone.Sub, p servicePort) {
+	r := zone.Service(zone.Name{Rel: n.task, Sub: target}, p.number)
 	n.add(sch, owner, tail, r)
 	if p.name != "" {
 		n.add(sch, owner[len(p.name)+1:], tail, r)
@@ -705,11 +705,11 @@ func (n *naming) services(sch scheme, owner string, tail, target zone.Tail, p se
 }
 
 // add writes a record of a name that the app's tasks share.
-func (n *naming) add(sch scheme, head string, tail zone.Tail, r zone.Record) {
+func (n *naming) add(sch scheme, head string, tail zone.Sub, r zone.Record) {
 	if n.standby {
-		r = r.Standby()
+		r = r.Backup()
 	}
-	n.out.add(sch, zone.Owner{Head: head, Tail: tail}, r)
+	n.out.add(sch, zone.Name{Rel: head, Sub: tail}, r)
 }
 
 // pointers writes the PTR records of the task's addresses.
@@ -721,7 +721,7 @@ func (n *naming) pointers(zoneName string) {
 	}
 	for _, a := range n.addrs.published {
 		if owner, err := dns.ReverseAddr(a.String()); err == nil {
-			n.out.add(reverse, zone.Name(owner), zone.Pointer(target))
+			n.out.add(reverse, zone.Rel(owner), zone.Pointer(target))
 		}
 	}
 }

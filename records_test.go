@@ -61,7 +61,7 @@ func TestFrag(t *testing.T) {
 func TestTails(t *testing.T) {
 	for _, tc := range []struct {
 		scheme scheme
-		tail   zone.Tail
+		tail   zone.Sub
 		label  string
 	}{{mesosDNS, slave, "slave"}, {dcos, containerip, "containerip"}, {dcos, agentip, "agentip"}, {dcos, autoip, "autoip"}} {
 		if got := tails[tc.scheme][tc.tail-1]; got != tc.label {
@@ -138,11 +138,11 @@ func (f *fixture) records(sch scheme) ([]string, [reasons]int) {
 }
 
 func (s *recordSet) text(sch scheme) []string {
-	z := zone.New(zone.Config{Origin: ".", NS: "ns.", Tails: tails[sch]})
+	z := zone.New(zone.Config{Origin: ".", NS: "ns.", Subs: tails[sch]})
 	tx := z.Begin()
 	for _, r := range s.records {
 		if r.scheme == sch {
-			r.owner.Head = strings.TrimSuffix(r.owner.Head, ".")
+			r.owner.Rel = strings.TrimSuffix(r.owner.Rel, ".")
 			tx.Add(r.owner, r.Record)
 		}
 	}
@@ -612,7 +612,7 @@ func FuzzNames(f *testing.F) {
 		var out recordSet
 		fx.rules.task(cluster.Instance{Task: &fx.task, Framework: &cluster.Framework{Framework: &fx.framework}, Agent: &fx.agent}, &out)
 		for _, r := range out.records {
-			for _, owner := range []string{r.owner.Head, r.Target().Head} {
+			for _, owner := range []string{r.owner.Rel, r.Target().Rel} {
 				for l := range strings.SplitSeq(strings.TrimSuffix(owner, "."), ".") {
 					if owner != "" && (!legalLabel.MatchString(l) || len(l) > maxLabel) {
 						t.Fatalf("label %q of %q is not legal", l, owner)

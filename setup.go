@@ -622,7 +622,7 @@ func (o *options) newZones(listening []netip.Addr, transferred bool) [schemes][]
 			default:
 				ns = zone.Join("ns1", origin)
 			}
-			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin), Tails: tails[sch], Deltas: transferred})
+			z := zone.New(zone.Config{Origin: origin, TTL: o.ttl, NS: ns, Addrs: addrs, Nested: o.inside(origin), Subs: tails[sch], Journal: transferred})
 			if owner, ok := z.Relative(ns); ok && scheme(sch) == mesosDNS {
 				o.rules.nsOwners = append(o.rules.nsOwners, owner)
 			}
@@ -697,7 +697,7 @@ func (i *instance) start(p *CalicoMesos, o *options, cfg *dnsserver.Config) {
 	zones := o.newZones(listening, xfer != nil)
 	p.zones = slices.Concat(zones[:]...)
 	for _, z := range p.zones {
-		z.TakeOver(running.zone(i.server, z.Origin))
+		z.Replaces(running.zone(i.server, z.Origin))
 	}
 	slices.SortStableFunc(p.zones, func(a, b *zone.Zone) int { return len(b.Origin) - len(a.Origin) })
 

@@ -44,7 +44,7 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 	}
 	records := gen.All()
 	if serial != 0 {
-		if changes, ok := gen.Since(serial); ok {
+		if changes, ok := gen.ChangesSince(serial); ok {
 			records = changes
 		}
 	}

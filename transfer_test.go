@@ -32,7 +32,7 @@ func received(t *testing.T, ch <-chan []dns.RR, err error) []dns.RR {
 // TestTransfer asks for a zone while it changes: it is one generation, from
 // its SOA to its SOA.
 func TestTransfer(t *testing.T) {
-	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Deltas: true})
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Journal: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
 	if _, err := c.Transfer("mesos.", 0); !errors.Is(err, errIncomplete) {
 		t.Errorf("before a state: %v", err)
@@ -40,7 +40,7 @@ func TestTransfer(t *testing.T) {
 	publish := func(n int, s zone.Status) {
 		tx := z.Begin()
 		for i := range 2000 {
-			tx.Add(zone.Name(fmt.Sprintf("t%d.f", i)), zone.Address(netip.AddrFrom4([4]byte{10, byte(n), byte(i >> 8), byte(i)})))
+			tx.Add(zone.Rel(fmt.Sprintf("t%d.f", i)), zone.Address(netip.AddrFrom4([4]byte{10, byte(n), byte(i >> 8), byte(i)})))
 		}
 		tx.Publish(time.Now(), s)
 	}
@@ -157,15 +157,15 @@ func TestNotifyWaits(t *testing.T) {
 // is remembered up to date with what has changed since.
 func TestIncremental(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Tails: []string{"f"}, Deltas: true})
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Subs: []string{"f"}, Journal: true})
 	c := &CalicoMesos{zones: []*zone.Zone{z}}
 	record := func() (string, zone.Record) {
 		owner := fmt.Sprintf("t%d.f", r.IntN(40))
 		switch r.IntN(4) {
 		case 0:
-			return "_x._tcp." + owner, zone.Service(zone.Name(owner), uint16(1+r.IntN(3)))
+			return "_x._tcp." + owner, zone.Service(zone.Rel(owner), uint16(1+r.IntN(3)))
 		case 1:
-			return owner, zone.Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})).Standby()
+			return owner, zone.Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})).Backup()
 		case 2:
 			return fmt.Sprint(r.IntN(10)), zone.Pointer(owner) // none, where several share it
 		}
@@ -183,12 +183,12 @@ func TestIncremental(t *testing.T) {
 		for range 1 + r.IntN(5) {
 			if len(all) > 0 && r.IntN(2) == 0 {
 				i := r.IntN(len(all))
-				tx.Remove(zone.Name(all[i].owner), all[i].Record)
+				tx.Remove(zone.Rel(all[i].owner), all[i].Record)
 				all = slices.Delete(all, i, i+1)
 				continue
 			}
 			owner, rec := record()
-			tx.Add(zone.Name(owner), rec)
+			tx.Add(zone.Rel(owner), rec)
 			all = append(all, added{owner, rec})
 		}
 		tx.Publish(time.Now(), zone.Status{Complete: true})

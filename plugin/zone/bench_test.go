@@ -21,9 +21,9 @@ func million(b *testing.B) *Zone {
 		for i := range 3 {
 			task := fmt.Sprintf("app-%d-abcde-s%d.marathon", app, i)
 			r := Address(netip.AddrFrom4([4]byte{10, byte(app >> 14), byte(app >> 6), byte(app<<2 | i)}))
-			tx.Add(Name(name), r)
-			tx.Add(Name(task), r)
-			tx.Add(Name(service), Service(Name(task), 80))
+			tx.Add(Rel(name), r)
+			tx.Add(Rel(task), r)
+			tx.Add(Rel(service), Service(Rel(task), 80))
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -39,7 +39,7 @@ func BenchmarkLookupChanged(b *testing.B) {
 	for app := 0; app < 200_000; {
 		tx := z.Begin()
 		for range 100 {
-			tx.Add(Name(fmt.Sprintf("new-%d.marathon", app)), Address(netip.AddrFrom4([4]byte{11, byte(app >> 16), byte(app >> 8), byte(app)})))
+			tx.Add(Rel(fmt.Sprintf("new-%d.marathon", app)), Address(netip.AddrFrom4([4]byte{11, byte(app >> 16), byte(app >> 8), byte(app)})))
 			app += 4
 		}
 		tx.Publish(now, Status{Complete: true})
@@ -80,7 +80,7 @@ func BenchmarkFind(b *testing.B) {
 	g := million(b).Current()
 	nodes := make(map[string]*node)
 	for n := range g.table.all {
-		nodes[n.head] = n
+		nodes[n.rel] = n
 	}
 	services := make([]string, 1<<14)
 	for i := range services {
@@ -98,7 +98,7 @@ func BenchmarkFind(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				for _, r := range bc.find(services[i&(1<<14-1)]).rrs {
-					if bc.find(r.target().Head) == nil {
+					if bc.find(r.target().Rel) == nil {
 						b.Fatal("no target")
 					}
 				}
@@ -119,7 +119,7 @@ func BenchmarkPublish(b *testing.B) {
 	}{{"batch1", 1, false}, {"batch10", 10, false}, {"batch10deltas", 10, true}} {
 		b.Run(bc.name, func(b *testing.B) {
 			z := million(b)
-			z.Deltas = bc.deltas
+			z.Journal = bc.deltas
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
@@ -139,10 +139,10 @@ func BenchmarkPublish(b *testing.B) {
 
 // moveTask moves the first task of an app for the nth time.
 func moveTask(tx *Tx, app, n int) {
-	place := func(n int) (Owner, Record) {
-		return Name(fmt.Sprintf("app-%d-abcde-s%d.marathon", app, 3*n)), Address(netip.AddrFrom4([4]byte{10 + byte(n), byte(app >> 14), byte(app >> 6), byte(app << 2)}))
+	place := func(n int) (Name, Record) {
+		return Rel(fmt.Sprintf("app-%d-abcde-s%d.marathon", app, 3*n)), Address(netip.AddrFrom4([4]byte{10 + byte(n), byte(app >> 14), byte(app >> 6), byte(app << 2)}))
 	}
-	name, service := Name(fmt.Sprintf("app-%d.marathon", app)), Name(fmt.Sprintf("_app-%d._tcp.marathon", app))
+	name, service := Rel(fmt.Sprintf("app-%d.marathon", app)), Rel(fmt.Sprintf("_app-%d._tcp.marathon", app))
 	task, r := place(n)
 	tx.Remove(name, r)
 	tx.Remove(task, r)

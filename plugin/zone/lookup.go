@@ -9,34 +9,34 @@ import (
 	"github.com/miekg/dns"
 )
 
-// maxAnswer is how many records of a set are looked at for an answer. More never
-// fit: an address takes 16 octets of the 65535 that a message has.
+// maxAnswer bounds the records in an answer. More never fit: an address takes 16 octets of
+// the 65535 in a message.
 const maxAnswer = 4096
 
 // Result is the answer to a question.
 type Result struct {
-	Exists     bool // the name is in the zone, if only above others
-	Records    bool // the name has records, of whatever type
+	Exists     bool // the name is in the zone, with records or above a name with records
+	Records    bool // the name has records of some type
 	Answer     []dns.RR
-	Additional []dns.RR // the addresses of the targets in Answer
+	Additional []dns.RR // addresses of the targets in Answer
 }
 
-// Lookup answers a question for owner, which is relative to the origin. The
-// records in Answer carry qname, as it was asked. SRV records begin with the
-// one that rotate names, modulo their number, and their addresses follow in
-// the same order.
-func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Result {
-	o := g.zone.cut(Name(owner))
-	n := g.find(o.Head)
-	rrs := n.served(o.Tail)
-	r := Result{Records: owner == "" || len(rrs) > 0}
-	r.Exists = r.Records || n != nil && n.children(o.Tail) > 0
+// Lookup answers a question for rel, a name relative to the origin in lower case. The
+// records in Answer are owned by qname, the name as it was asked. SRV records are rotated:
+// rotate, modulo their number, is the index of the first. Their addresses follow in the
+// same order.
+func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32) Result {
+	name := g.zone.split(Rel(rel))
+	n := g.find(name.Rel)
+	rrs := n.served(name.Sub)
+	r := Result{Records: rel == "" || len(rrs) > 0}
+	r.Exists = r.Records || n != nil && n.children[name.Sub] > 0
 	if !r.Records {
 		return r
 	}
 	switch qtype {
 	case dns.TypeSOA, dns.TypeNS:
-		if owner == "" {
+		if rel == "" {
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
@@ -51,33 +51,33 @@ func (g *Generation) Lookup(owner, qname string, qtype uint16, rotate uint32) Re
 	return r
 }
 
-// apex answers for the records that only a zone's own name has.
+// apex answers SOA and NS queries, for records that only the apex has.
 func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 	if qtype == dns.TypeSOA {
 		return []dns.RR{g.SOA()}, nil
 	}
-	if owner, ok := g.zone.Relative(g.zone.NS); ok {
-		o := g.zone.cut(Name(owner))
-		additional = g.makeRRs(g.find(o.Head).addresses(o.Tail), g.zone.NS)
+	if rel, ok := g.zone.Relative(g.zone.NS); ok {
+		name := g.zone.split(Rel(rel))
+		additional = g.makeRRs(g.find(name.Rel).addresses(name.Sub), g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
 
-// serviceRR is an SRV record and the first address of its target, of which most
-// have just one: one allocation for all of an answer's.
+// serviceRR is an SRV record with the first address of its target. Most targets have one
+// address, so that an answer needs one allocation for all of its records.
 type serviceRR struct {
 	srv     dns.SRV
 	address addressRR
 }
 
-// addressRR is an A record and its octets.
+// addressRR is an A record with its octets.
 type addressRR struct {
 	a      dns.A
 	octets [net.IPv4len]byte
 }
 
-// services returns the SRV records and the addresses of their targets. They
-// share a few allocations, since a server makes this answer for every question.
+// services returns SRV records and the addresses of their targets, in few allocations,
+// since every question makes its answer anew.
 func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, additional []dns.RR) {
 	if len(rrs) == 0 {
 		return nil, nil
@@ -91,7 +91,7 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, ad
 	for i := range rrs {
 		length += g.zone.length(rrs[i].target())
 	}
-	// Most targets have one address. A place more: CoreDNS appends the OPT record.
+	// One record more: CoreDNS appends the OPT record.
 	all := make([]dns.RR, 0, 2*len(rrs)+1)
 	services := make([]serviceRR, len(rrs))
 	var names strings.Builder
@@ -107,9 +107,9 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, ad
 	return all[:len(rrs):len(rrs)], all[len(rrs):]
 }
 
-// appendTargets appends the addresses of the targets, each target once.
+// appendTargets appends the addresses of the services' targets, each target once.
 func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, first int) []dns.RR {
-	var many map[string]bool // the targets before, if they are too many to compare
+	var many map[string]bool // targets so far, if they are too many to compare
 	if len(services) > fewTargets {
 		many = make(map[string]bool, len(services))
 	}
@@ -120,8 +120,8 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, 
 		} else if many != nil {
 			many[target] = true
 		}
-		o := rrs[(first+i)%len(rrs)].target()
-		for j, a := range g.find(o.Head).addresses(o.Tail) {
+		name := rrs[(first+i)%len(rrs)].target()
+		for j, a := range g.find(name.Rel).addresses(name.Sub) {
 			place := &services[i].address
 			if j > 0 && a.text == nil {
 				place = new(addressRR)
@@ -132,10 +132,10 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, 
 	return to
 }
 
-// fewTargets is up to how many targets are compared with each other.
+// fewTargets is the number of targets up to which comparing them all is faster than a map.
 const fewTargets = 16
 
-// seen reports whether a service before has the target.
+// seen reports whether one of the services has the target.
 func seen(before []serviceRR, target string) bool {
 	for i := range before {
 		if before[i].srv.Target == target {
@@ -145,8 +145,8 @@ func seen(before []serviceRR, target string) bool {
 	return false
 }
 
-// makeRRs returns rrs, which are of one type but for addresses, as records of the
-// name; nil for none.
+// makeRRs returns rrs as records owned by name, or nil for none. They must be of one type,
+// except that A and AAAA may be mixed.
 func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
 	if len(rrs) == 0 {
 		return nil
@@ -157,7 +157,7 @@ func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
 		v4 = make([]addressRR, len(rrs))
 	}
 	for i, r := range rrs {
-		switch r.kind() &^ standbyBit {
+		switch r.kind().typ() {
 		case kindPTR:
 			to = append(to, &dns.PTR{Hdr: g.zone.header(name, dns.TypePTR), Ptr: *r.text})
 		case kindSRV:
@@ -171,7 +171,7 @@ func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
 	return to
 }
 
-// address returns r, an A or AAAA record, as one of the name; an A record in place.
+// address returns r, an A or AAAA record, owned by name. An A record is built in place.
 func (z *Zone) address(r rr, name string, place *addressRR) dns.RR {
 	if r.text != nil {
 		return &dns.AAAA{Hdr: z.header(name, dns.TypeAAAA), AAAA: net.IP(*r.text)}
@@ -181,15 +181,15 @@ func (z *Zone) address(r rr, name string, place *addressRR) dns.RR {
 	return &place.a
 }
 
-// All yields every record of the zone but the SOA, the records of one name at
-// a time and the apex's NS first. Names are yielded in no order.
+// All yields every record of the zone except the SOA: first the NS, then name by name, in
+// no order.
 func (g *Generation) All() iter.Seq[[]dns.RR] {
 	return func(yield func([]dns.RR) bool) {
 		if !yield([]dns.RR{g.NS()}) {
 			return
 		}
-		for owner, rrs := range g.sets {
-			if !yield(g.makeRRs(rrs, g.zone.absolute(owner))) {
+		for name, rrs := range g.sets {
+			if !yield(g.makeRRs(rrs, g.zone.absolute(name))) {
 				return
 			}
 		}

@@ -2,41 +2,39 @@ package zone
 
 import "slices"
 
-// node is the owners of one Head that the zone has, each for its records, or for
-// names below it that have records.
+// node holds the names of a zone that share one Rel: their records, and how many names
+// stand below each.
 type node struct {
-	head  string
-	rrs   []rr          // in the order of compareRR
-	below [tails]uint32 // of each Tail: twice the owners that exist directly below, plus 1 if the name above counts this one
-	tx    uint32        // the transaction that made it, and may change it; read by the writer alone
+	rel      string
+	rrs      []rr         // sorted by compareRR
+	children [subs]uint32 // for each Sub, the number of names that exist directly below
+	counted  [subs]bool   // for each Sub, whether the parent counts this name in its children
+	tx       uint32       // the transaction that made the node and may change it; only the writer reads it
 }
 
-// newNode returns a node of head as before, which may be nil, is, to be changed by
-// the transaction tx.
-func newNode(head string, before *node, tx uint32) *node {
-	n := &node{head: head, tx: tx}
+// newNode returns a copy of before, which may be nil, for the transaction tx to change.
+func newNode(rel string, before *node, tx uint32) *node {
+	n := &node{rel: rel, tx: tx}
 	if before == nil {
 		return n
 	}
-	n.head = before.head // and not a copy of it
-	n.below = before.below
+	n.rel = before.rel // share the string
+	n.children, n.counted = before.children, before.counted
 	n.rrs = append(make([]rr, 0, len(before.rrs)+1), before.rrs...)
 	return n
 }
 
-func (n *node) children(t Tail) uint32 { return n.below[t] >> 1 }
+// empty reports whether the zone needs n for nothing: no records, no name below, and no
+// parent that counts it.
+func (n *node) empty() bool {
+	return len(n.rrs) == 0 && n.children == [subs]uint32{} && n.counted == [subs]bool{}
+}
 
-func (n *node) counted(t Tail) bool { return n.below[t]&1 != 0 }
-
-// empty reports whether the zone has nothing of n, not even names below it.
-func (n *node) empty() bool { return len(n.rrs) == 0 && n.below == [tails]uint32{} }
-
-// largeSet is from how many records on a node's records are brought into order
-// together, at the end of a transaction, and not one by one.
+// largeSet is the number of records from which a node sorts what a transaction adds once,
+// at its end, instead of inserting record by record.
 const largeSet = 256
 
-// merge sorts n's records, makes one of those that are equal, and leaves out
-// those that nobody adds any more.
+// merge sorts the records, unites equal ones, and drops those with no additions left.
 func (n *node) merge() {
 	slices.SortFunc(n.rrs, compareRR)
 	kept := n.rrs[:0]
@@ -44,7 +42,7 @@ func (n *node) merge() {
 		last := len(kept) - 1
 		switch {
 		case last >= 0 && compareRR(kept[last], r) == 0:
-			kept[last].added += r.times() * addedOne
+			kept[last].added += r.times() * timesUnit
 		case last >= 0 && kept[last].times() == 0:
 			kept[last] = r
 		default:
@@ -58,27 +56,27 @@ func (n *node) merge() {
 	n.rrs = kept
 }
 
-// add counts r in n, which belongs to the writer's transaction.
+// add adds r once. The node must belong to the transaction.
 func (n *node) add(r rr) {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)
 	if found {
-		n.rrs[i].added += addedOne
+		n.rrs[i].added += timesUnit
 		return
 	}
-	if len(n.rrs) == cap(n.rrs) { // most sets are small and do not grow: leave little room
+	if len(n.rrs) == cap(n.rrs) { // most sets stay small: leave little room
 		n.rrs = append(make([]rr, 0, len(n.rrs)+len(n.rrs)/4+2), n.rrs...)
 	}
 	n.rrs = slices.Insert(n.rrs, i, r)
 }
 
-// drop takes back one add of r. It reports whether n is to be merged, to leave
-// out a record that nobody adds any more.
+// drop takes back one addition of r. It reports whether the node must be merged, to drop
+// a record with no additions left.
 func (n *node) drop(r rr) bool {
 	i, found := slices.BinarySearchFunc(n.rrs, r, compareRR)
 	if !found || n.rrs[i].times() == 0 {
 		return false
 	}
-	n.rrs[i].added -= addedOne
+	n.rrs[i].added -= timesUnit
 	switch {
 	case n.rrs[i].times() > 0:
 		return false
@@ -89,13 +87,13 @@ func (n *node) drop(r rr) bool {
 	return false
 }
 
-// served returns the records below a tail that are published; n may be nil. All of
-// them are standby, or none is.
-func (n *node) served(t Tail) []rr {
+// served returns the records that are answered for the name with the given Sub: all of
+// them are backups, or none is. n may be nil.
+func (n *node) served(s Sub) []rr {
 	if n == nil {
 		return nil
 	}
-	rrs := n.rrs[n.start(t):n.start(t+1)]
+	rrs := n.rrs[n.start(s):n.start(s+1)]
 	if len(rrs) > 0 && rrs[0].kind() == kindPTR {
 		if len(rrs) > 1 || rrs[0].times() > 1 {
 			return nil
@@ -103,7 +101,7 @@ func (n *node) served(t Tail) []rr {
 		return rrs
 	}
 	active := len(rrs)
-	for active > 0 && rrs[active-1].kind()&standbyBit != 0 {
+	for active > 0 && rrs[active-1].kind()&backupBit != 0 {
 		active--
 	}
 	if active > 0 {
@@ -112,11 +110,11 @@ func (n *node) served(t Tail) []rr {
 	return rrs
 }
 
-// start returns where in n's records those of the tail begin.
-func (n *node) start(t Tail) int {
+// start returns the index of the first record whose name has the given Sub, or a later one.
+func (n *node) start(s Sub) int {
 	from, to := 0, len(n.rrs)
 	for from < to {
-		if middle := (from + to) / 2; n.rrs[middle].tail() < t {
+		if middle := (from + to) / 2; n.rrs[middle].sub() < s {
 			from = middle + 1
 		} else {
 			to = middle
@@ -125,18 +123,18 @@ func (n *node) start(t Tail) int {
 	return from
 }
 
-// addresses returns the A and AAAA records below a tail.
-func (n *node) addresses(t Tail) []rr {
-	rrs := n.served(t)
+// addresses returns the A and AAAA records of the name with the given Sub.
+func (n *node) addresses(s Sub) []rr {
+	rrs := n.served(s)
 	end := 0
-	for end < len(rrs) && rrs[end].kind()&^standbyBit <= kindAAAA {
+	for end < len(rrs) && rrs[end].kind().typ() <= kindAAAA {
 		end++
 	}
 	return rrs[:end]
 }
 
-// exists reports whether the owner of the tail is in the zone: by its records, or as
-// an empty non-terminal (RFC 4592, section 2.2.2).
-func (n *node) exists(t Tail) bool {
-	return n != nil && (n.children(t) > 0 || len(n.served(t)) > 0)
+// exists reports whether the name with the given Sub is in the zone, for its records or
+// as an empty non-terminal (RFC 4592, section 2.2.2).
+func (n *node) exists(s Sub) bool {
+	return n != nil && (n.children[s] > 0 || len(n.served(s)) > 0)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// kind is the type of a record, with standbyBit. The records of an owner are in the
-// order of their kinds.
+// kind is the type of a record, and backupBit. The records of a name are sorted by kind.
+// There is room for eight types.
 type kind uint8
 
 const (
@@ -19,14 +19,17 @@ const (
 	kindPTR
 )
 
-// standbyBit is set in the kind of a standby record.
-const standbyBit kind = 1 << 2
+// backupBit is set in the kind of a backup record.
+const backupBit kind = 1 << 3
 
-// Record is what a name has: an address, a service or a pointer.
+// typ returns k without backupBit.
+func (k kind) typ() kind { return k &^ backupBit }
+
+// Record is the data of a resource record: an address, a service or a pointer.
 type Record struct {
 	kind  kind
-	value uint32 // A: the address; SRV: the port, and the Tail of the target
-	text  string // AAAA: the address's octets; SRV: the head of the target; PTR: its full name
+	value uint32 // A: the address; SRV: the port and the target's Sub
+	text  string // AAAA: the 16 octets of the address; SRV: the target's Rel; PTR: the fully qualified target
 }
 
 // Address returns an A record, or an AAAA record for an IPv6 address.
@@ -38,75 +41,75 @@ func Address(a netip.Addr) Record {
 	return Record{kind: kindAAAA, text: string(a.AsSlice())}
 }
 
-// Service returns an SRV record of priority 0 and weight 1 (RFC 2782), whose
-// target is a name of the same zone.
-func Service(target Owner, port uint16) Record {
-	return Record{kind: kindSRV, value: uint32(port)<<16 | uint32(target.Tail), text: target.Head}
+// Service returns an SRV record of priority 0 and weight 1 (RFC 2782). Its target is a
+// name of the same zone.
+func Service(target Name, port uint16) Record {
+	return Record{kind: kindSRV, value: uint32(port)<<16 | uint32(target.Sub), text: target.Rel}
 }
 
-// Pointer returns a PTR record. A name has its pointer only as long as exactly
-// one is added to it: an address that several share has no name.
+// Pointer returns a PTR record. A name answers with its pointer only while exactly one
+// has been added to it: an address that several tasks share has no name.
 func Pointer(target string) Record { return Record{kind: kindPTR, text: target} }
 
-// Standby returns r as a record that is served only while no other record of
-// its name is.
-func (r Record) Standby() Record {
-	r.kind |= standbyBit
+// Backup returns r as a record that is served only while all records of its name are
+// backups.
+func (r Record) Backup() Record {
+	r.kind |= backupBit
 	return r
 }
 
-// Target returns the owner that an SRV record points to, and the apex for any
-// other record.
-func (r Record) Target() Owner {
-	if r.kind&^standbyBit != kindSRV {
-		return Owner{}
+// Target returns the name that an SRV record points to. Of any other record it is the
+// apex.
+func (r Record) Target() Name {
+	if r.kind.typ() != kindSRV {
+		return Name{}
 	}
-	return Owner{r.text, Tail(r.value)}
+	return Name{r.text, Sub(r.value)}
 }
 
-// rr is a Record in a node, and how many have added it: equal records of
-// several tasks are one, and go when the last of them goes.
+// rr is a Record as a node keeps it, with the number of times that it was added: tasks
+// that add equal records share one, and it goes when the last of them removes it.
 type rr struct {
 	text  *string // nil for an A record
 	value uint32
-	added uint32 // how often it was added, times addedOne; the Tail of its owner, times tailOne; and its kind
+	added uint32 // from the low bits up: kind, Sub of the record's name, number of additions
 }
 
-// What stands for one in rr.added.
+// The units of the fields packed into rr.added.
 const (
-	tailOne  = 2 * uint32(standbyBit)
-	addedOne = tailOne * tails
+	subUnit   = 2 * uint32(backupBit)
+	timesUnit = subUnit * subs
 )
 
-func (r *rr) kind() kind { return kind(r.added % tailOne) }
+func (r *rr) kind() kind { return kind(r.added % subUnit) }
 
-func (r *rr) tail() Tail { return Tail(r.added / tailOne % tails) }
+func (r *rr) sub() Sub { return Sub(r.added / subUnit % subs) }
 
-func (r *rr) times() uint32 { return r.added / addedOne }
+func (r *rr) times() uint32 { return r.added / timesUnit }
 
 func (r *rr) port() uint16 { return uint16(r.value >> 16) }
 
-// target returns the owner that an SRV record points to.
-func (r *rr) target() Owner { return Owner{*r.text, Tail(r.value)} }
+// target returns the name that an SRV record points to.
+func (r *rr) target() Name { return Name{*r.text, Sub(r.value)} }
 
-// compareRR orders records by the tails of their owners, and by what they are; how
-// often they were added does not matter.
+// compareRR orders the records of a node: by the Sub of their names, then by kind and
+// data. The number of additions does not matter.
 func compareRR(a, b rr) int {
-	if c := cmp.Compare(a.added%addedOne, b.added%addedOne); c != 0 {
+	if c := cmp.Compare(a.added%timesUnit, b.added%timesUnit); c != 0 {
 		return c
 	}
 	return compareData(a, b)
 }
 
-// compareServed compares records of one owner as they are answered, standby or not.
+// compareServed orders the records of one name as they are answered, backup or not.
 func compareServed(a, b rr) int {
-	if c := cmp.Compare(a.kind()&^standbyBit, b.kind()&^standbyBit); c != 0 {
+	if c := cmp.Compare(a.kind().typ(), b.kind().typ()); c != 0 {
 		return c
 	}
 	return compareData(a, b)
 }
 
-// compareData compares records of one type: all have a text, or none has.
+// compareData compares records of one type. Either both have a text, or neither has.
 func compareData(a, b rr) int {
 	if c := cmp.Compare(a.value, b.value); c != 0 || a.text == b.text {
 		return c
@@ -114,13 +117,12 @@ func compareData(a, b rr) int {
 	return cmp.Compare(*a.text, *b.text)
 }
 
-// ofType returns the records of the type, one of those that there are, in rrs,
-// which served returned.
+// ofType returns the records of an A, AAAA, SRV or PTR query from rrs, a result of served.
 func ofType(rrs []rr, typ uint16) []rr {
 	if len(rrs) == 0 {
 		return nil
 	}
-	k := rrs[0].kind() & standbyBit
+	k := rrs[0].kind() & backupBit
 	switch typ {
 	case dns.TypeA:
 		k |= kindA

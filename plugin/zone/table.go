@@ -2,78 +2,78 @@ package zone
 
 import "slices"
 
-// A table is an immutable hash table of nodes. Its pages are split as they fill
-// (extendible hashing: a page is found by as many of the highest bits of a name's
-// tag as it takes), and those that a transaction does not touch are shared with
-// the generation before; so are the sheets of the directory, which tells where the
-// pages are. What a transaction copies is the news of a page and a sheet for each name
-// that it changes, a body for one in eleven, and the list of sheets once: 9 KB of it for
-// a million names. The directory never shrinks.
+// A table maps the Rels of a zone to their nodes. It is immutable, and hashes in two
+// steps (extendible hashing): the highest bits of a tag index the directory, which names a
+// page; the page finds the node by the whole tag. A page that fills up is split in two by
+// one more bit, and the directory doubles if it has too few bits for that.
+//
+// Generations share what a transaction leaves alone. It copies the list of sheets once,
+// and for each name that it changes a sheet of the directory and the page's overlay. Only
+// when an overlay is full, one name in eleven, does it copy a page's body. That is 9 KB
+// for a change in a zone of a million names. The directory never shrinks.
 type table struct {
-	tx     uint32 // the transaction that may change sheets and pages
-	depth  uint8  // how many bits of a tag are an index of the directory
-	sheets []*sheet
+	tx     uint32   // the transaction that may change sheets
+	depth  uint8    // number of bits of a tag that index the directory
+	sheets []*sheet // the directory: 1<<depth pages
 }
 
 const (
-	// slots is how many names a body has room for; with it a body fills a size
-	// class of Go's allocator, 1536 octets.
+	// slots is the size of a body. It makes a body fill a size class of Go's allocator,
+	// 1536 bytes.
 	slots = 126
-	// full is how many names a body has that gets no more of them, nor news, but is split.
-	// One that has less, and its news, are fewer than slots: a search ends at an empty one.
+	// full is the number of names at which a body is split. A body with fewer names, and
+	// its overlay, have fewer than slots together, so that every search finds an empty slot.
 	full = slots * 7 / 8
-	// sparse is how many names two bodies have that become one.
+	// sparse is the number of names up to which two bodies are merged into one.
 	sparse = slots / 4
-	// room is how many names a page has beside its body; with them news fill a size
-	// class too, 128 octets.
+	// room is the size of an overlay, which so fills a size class of 128 bytes.
 	room = 10
-	// entries is how many pages a sheet of the directory lists; with it a sheet fills
-	// a size class too, 256 octets.
+	// entries is the number of pages in a sheet, which so fills a size class of 256 bytes.
 	entries = 15
 )
 
-// page is the names whose tags begin alike: those of a body, and what was changed since
-// the body was made. So most changes copy a few names, and a body only when there is no
-// more room beside it.
+// page holds the nodes whose tags begin with the same bits: a body, and an overlay with
+// what has changed since the body was made. Most changes copy the overlay alone.
 type page struct {
-	body *body
-	news *news // nil for none
+	body    *body
+	overlay *overlay // nil if nothing has changed
 }
 
-// body is an open-addressed hash table.
+// body is a hash table with open addressing.
 type body struct {
-	tx    uint32 // the transaction that made it, and may change it
-	depth uint8  // how many bits the tags have in common
+	tx    uint32 // the transaction that made it and may change it
+	depth uint8  // number of bits that the tags have in common
 	used  uint8
 	tags  [slots]uint32 // 0 for an empty slot
 	nodes [slots]*node
 }
 
-// news is what was changed in a page: nodes that are there in place of those of the same
-// name in the body. An empty one stands for a name that has gone.
-type news struct {
-	tx    uint32 // the transaction that made it, and may change it
+// overlay holds nodes that take precedence over those of the same Rel in the body. An
+// empty node stands for one that has gone.
+type overlay struct {
+	tx    uint32 // the transaction that made it and may change it
 	used  uint8
 	tags  [room]uint32
 	nodes [room]*node
 }
 
-// sheet is a part of a directory.
+// sheet is a part of the directory. Pages with fewer bits than the directory are listed
+// several times.
 type sheet struct {
-	tx    uint32 // the transaction that made it, and may change it
+	tx    uint32 // the transaction that made it and may change it
 	pages [entries]page
 }
 
-// find returns the node of head, whose tag is given; or nil.
-func (t *table) find(tag uint32, head string) *node {
+// find returns the node of rel, whose tag is given, or nil.
+func (t *table) find(tag uint32, rel string) *node {
 	if len(t.sheets) == 0 {
 		return nil
 	}
 	p := t.page(t.index(tag))
-	if i, found := p.news.find(tag, head); found {
-		return p.news.nodes[i]
+	if i, found := p.overlay.find(tag, rel); found {
+		return p.overlay.nodes[i]
 	}
-	if i, found := p.body.find(tag, head); found {
+	if i, found := p.body.find(tag, rel); found {
 		return p.body.nodes[i]
 	}
 	return nil
@@ -81,10 +81,10 @@ func (t *table) find(tag uint32, head string) *node {
 
 func (t *table) index(tag uint32) int { return int(tag >> (32 - t.depth)) }
 
-// page returns the page of an index of the directory.
+// page returns the page at an index of the directory.
 func (t *table) page(i int) page { return t.sheets[i/entries].pages[i%entries] }
 
-// size is how many pages the directory lists, some of them several times.
+// size returns the length of the directory.
 func (t *table) size() int {
 	if len(t.sheets) == 0 {
 		return 0
@@ -92,26 +92,25 @@ func (t *table) size() int {
 	return 1 << t.depth
 }
 
-// find returns the place of head among the news, which may be nil, or that after the
-// last.
-func (w *news) find(tag uint32, head string) (int, bool) {
-	if w == nil {
+// find returns the index of rel, or that after the last node. o may be nil.
+func (o *overlay) find(tag uint32, rel string) (int, bool) {
+	if o == nil {
 		return 0, false
 	}
-	used := int(w.used)
-	for i, other := range w.tags[:used] {
-		if other == tag && w.nodes[i].head == head {
+	used := int(o.used)
+	for i, other := range o.tags[:used] {
+		if other == tag && o.nodes[i].rel == rel {
 			return i, true
 		}
 	}
 	return used, false
 }
 
-// find returns the slot of head, or that where it belongs.
-func (b *body) find(tag uint32, head string) (int, bool) {
+// find returns the slot of rel, or the empty one where it belongs.
+func (b *body) find(tag uint32, rel string) (int, bool) {
 	i := home(tag)
 	for b.tags[i] != 0 {
-		if b.tags[i] == tag && b.nodes[i].head == head {
+		if b.tags[i] == tag && b.nodes[i].rel == rel {
 			return i, true
 		}
 		i = after(i)
@@ -119,7 +118,7 @@ func (b *body) find(tag uint32, head string) (int, bool) {
 	return i, false
 }
 
-// home returns the slot where a search begins.
+// home returns the slot where the search for a tag begins.
 func home(tag uint32) int { return int(tag % slots) }
 
 func after(slot int) int {
@@ -129,21 +128,21 @@ func after(slot int) int {
 	return 0
 }
 
-// all yields every node, and of names that have gone lately empty ones.
+// all yields every node. Nodes that have gone may be yielded as empty ones.
 func (t *table) all(yield func(*node) bool) {
 	for p := range t.distinct {
 		for i, n := range p.body.nodes {
 			if n == nil {
 				continue
 			}
-			if _, changed := p.news.find(p.body.tags[i], n.head); !changed && !yield(n) {
+			if _, changed := p.overlay.find(p.body.tags[i], n.rel); !changed && !yield(n) {
 				return
 			}
 		}
-		if p.news == nil {
+		if p.overlay == nil {
 			continue
 		}
-		for _, n := range p.news.nodes[:p.news.used] {
+		for _, n := range p.overlay.nodes[:p.overlay.used] {
 			if !yield(n) {
 				return
 			}
@@ -151,7 +150,7 @@ func (t *table) all(yield func(*node) bool) {
 	}
 }
 
-// distinct yields every page once.
+// distinct yields each page once.
 func (t *table) distinct(yield func(page) bool) {
 	for i := 0; i < t.size(); {
 		p := t.page(i)
@@ -162,8 +161,8 @@ func (t *table) distinct(yield func(page) bool) {
 	}
 }
 
-// disown takes all there is from the transactions that made it, for when their
-// numbers start again.
+// disown makes everything immutable, whichever transaction made it. It is called when the
+// numbers of transactions start again, since a new one would own what an old one made.
 func (t *table) disown() {
 	t.tx = 0
 	for _, s := range t.sheets {
@@ -171,8 +170,8 @@ func (t *table) disown() {
 	}
 	for p := range t.distinct {
 		p.body.tx = 0
-		if p.news != nil {
-			p.news.tx = 0
+		if p.overlay != nil {
+			p.overlay.tx = 0
 		}
 	}
 	for n := range t.all {
@@ -180,14 +179,14 @@ func (t *table) disown() {
 	}
 }
 
-// put stores n, in place of the node of the same name if there is one.
+// put stores n in place of the node of the same Rel, if there is one.
 func (t *table) put(tag uint32, n *node, tx uint32) {
 	t.own(tx)
 	p := t.page(t.index(tag))
 	if p.body.tx != tx {
 		if p.body.used < full {
-			if w := p.news.with(tag, n, tx); w != nil {
-				t.place(page{p.body, w}, tag)
+			if o := p.overlay.with(tag, n, tx); o != nil {
+				t.place(page{p.body, o}, tag)
 				return
 			}
 		}
@@ -199,31 +198,31 @@ func (t *table) put(tag uint32, n *node, tx uint32) {
 		t.put(tag, n, tx)
 		return
 	}
-	i, _ := p.body.find(tag, n.head)
+	i, _ := p.body.find(tag, n.rel)
 	p.body.set(i, tag, n)
 }
 
-// with returns the news, changed by the transaction tx, with n; nil if there is no room
-// for it.
-func (w *news) with(tag uint32, n *node, tx uint32) *news {
-	i, found := w.find(tag, n.head)
+// with returns an overlay that the transaction tx owns, with n added. It returns nil if
+// there is no room. o may be nil.
+func (o *overlay) with(tag uint32, n *node, tx uint32) *overlay {
+	i, found := o.find(tag, n.rel)
 	switch {
 	case i == room:
 		return nil
-	case w == nil:
-		w = &news{tx: tx}
-	case w.tx != tx:
-		w = new(*w)
-		w.tx = tx
+	case o == nil:
+		o = &overlay{tx: tx}
+	case o.tx != tx:
+		o = new(*o)
+		o.tx = tx
 	}
-	w.tags[i], w.nodes[i] = tag, n
+	o.tags[i], o.nodes[i] = tag, n
 	if !found {
-		w.used++
+		o.used++
 	}
-	return w
+	return o
 }
 
-// set stores n in the slot, which find returned.
+// set stores n in a slot that find returned.
 func (b *body) set(slot int, tag uint32, n *node) {
 	if b.tags[slot] == 0 {
 		b.used++
@@ -231,19 +230,19 @@ func (b *body) set(slot int, tag uint32, n *node) {
 	b.tags[slot], b.nodes[slot] = tag, n
 }
 
-// fold returns p's body as the news say it is, for the transaction to change. Empty
-// nodes that the transaction made may yet be filled; others are dropped.
+// fold returns a body that the transaction tx owns, with the overlay applied. It drops
+// empty nodes, except those of tx, which may still be filled.
 func (p page) fold(tx uint32) *body {
 	b := new(*p.body)
 	b.tx = tx
-	if p.news == nil {
+	if p.overlay == nil {
 		return b
 	}
-	for i, n := range p.news.nodes[:p.news.used] {
-		slot, found := b.find(p.news.tags[i], n.head)
+	for i, n := range p.overlay.nodes[:p.overlay.used] {
+		slot, found := b.find(p.overlay.tags[i], n.rel)
 		switch {
 		case !n.empty() || n.tx == tx:
-			b.set(slot, p.news.tags[i], n)
+			b.set(slot, p.overlay.tags[i], n)
 		case found:
 			b.remove(slot)
 		}
@@ -251,7 +250,7 @@ func (p page) fold(tx uint32) *body {
 	return b
 }
 
-// own makes the directory one that the transaction tx may change.
+// own makes the list of sheets the transaction's own.
 func (t *table) own(tx uint32) {
 	if t.tx != tx {
 		t.sheets, t.tx = slices.Clone(t.sheets), tx
@@ -261,7 +260,7 @@ func (t *table) own(tx uint32) {
 	}
 }
 
-// place puts p where the pages of its depth with the tag are.
+// place enters p in the directory, at every index that shares p's bits of the tag.
 func (t *table) place(p page, tag uint32) {
 	span := 1 << (t.depth - p.body.depth)
 	first := t.index(tag) &^ (span - 1)
@@ -276,7 +275,7 @@ func (t *table) place(p page, tag uint32) {
 	}
 }
 
-// double lists every page of the directory twice as often.
+// double adds a bit to the directory, which lists every page twice as often.
 func (t *table) double() {
 	size := 2 * t.size()
 	sheets := make([]*sheet, (size+entries-1)/entries)
@@ -290,9 +289,9 @@ func (t *table) double() {
 	t.depth++
 }
 
-// split makes two of the page of a tag, whose body is the transaction's own. That more
-// names than fit a body have all bits in common is not to be expected of a hash with a
-// secret seed.
+// split divides the page of a tag, whose body belongs to the transaction, by one more bit.
+// A page whose tags agree in all bits would never divide; with a secret seed nobody can
+// make that happen.
 func (t *table) split(tag uint32) {
 	old := t.page(t.index(tag)).body
 	if old.depth == t.depth {
@@ -313,7 +312,7 @@ func (t *table) split(tag uint32) {
 	t.place(page{body: high}, tag|bit)
 }
 
-// add stores a node that the body does not have.
+// add stores a node whose Rel the body does not have.
 func (b *body) add(tag uint32, n *node) {
 	i := home(tag)
 	for b.tags[i] != 0 {
@@ -322,9 +321,9 @@ func (b *body) add(tag uint32, n *node) {
 	b.set(i, tag, n)
 }
 
-// remove drops n, which is empty and was put by the transaction tx.
+// remove drops n, an empty node that the transaction tx has put.
 func (t *table) remove(tag uint32, n *node, tx uint32) {
-	n.tx = 0 // it stays empty: whoever folds its page may drop it
+	n.tx = 0 // it stays empty: fold may drop it
 	p := t.page(t.index(tag))
 	if p.body.tx != tx {
 		if p.body.used > sparse {
@@ -333,16 +332,15 @@ func (t *table) remove(tag uint32, n *node, tx uint32) {
 		p = page{body: p.fold(tx)}
 		t.place(p, tag)
 	}
-	if slot, found := p.body.find(tag, n.head); found {
+	if slot, found := p.body.find(tag, n.rel); found {
 		p.body.remove(slot)
 	}
 	t.merge(p.body, tag)
 }
 
-// remove empties a slot.
+// remove empties a slot, and moves up the nodes that a search would now miss.
 func (b *body) remove(empty int) {
 	b.used--
-	// A search must not end here for a name that is further on.
 	for i := after(empty); b.tags[i] != 0; i = after(i) {
 		if distance(home(b.tags[i]), i) >= distance(empty, i) {
 			b.tags[empty], b.nodes[empty] = b.tags[i], b.nodes[i]
@@ -352,11 +350,11 @@ func (b *body) remove(empty int) {
 	b.tags[empty], b.nodes[empty] = 0, nil
 }
 
-// distance is how many slots to lies after from.
+// distance returns the number of steps from one slot to another.
 func distance(from, to int) int { return (to - from + slots) % slots }
 
-// merge makes one of the page of a body, which the transaction may change, and the page
-// that it was once split from, if their bodies have few names.
+// merge unites the page of b, a body that belongs to the transaction, with the page that it
+// was once split from, if both have few names.
 func (t *table) merge(b *body, tag uint32) {
 	if b.depth == 0 {
 		return

@@ -67,13 +67,13 @@ func TestTable(t *testing.T) {
 // TestDisown changes a table by transactions of the same numbers as those which made it.
 func TestDisown(t *testing.T) {
 	var now table
-	now.put(tagOf("a"), &node{head: "a", tx: 1}, 1)
-	now.put(tagOf("b"), &node{head: "b", tx: 2}, 2)
+	now.put(tagOf("a"), &node{rel: "a", tx: 1}, 1)
+	now.put(tagOf("b"), &node{rel: "b", tx: 2}, 2)
 	for _, tx := range []uint32{2, 1} {
 		before := now
 		now.disown()
 		name := fmt.Sprint(tx)
-		now.put(tagOf(name), &node{head: name, tx: tx}, tx)
+		now.put(tagOf(name), &node{rel: name, tx: tx}, tx)
 		if before.find(tagOf(name), name) != nil || now.find(tagOf(name), name) == nil {
 			t.Errorf("transaction %d: what was there before has changed, or what is now has not", tx)
 		}
@@ -85,12 +85,12 @@ func TestDisown(t *testing.T) {
 	}
 }
 
-// TestUneven splits a body with its news, all of whose names but one are on one side, and
+// TestUneven splits a body with its overlay, all of whose names but one are on one side, and
 // goes on with that side.
 func TestUneven(t *testing.T) {
 	var now table
 	tx, tag := uint32(1), uint32(0)
-	put := func(tag uint32) { now.put(tag, &node{head: fmt.Sprint(tag), tx: tx, rrs: make([]rr, 1)}, tx) }
+	put := func(tag uint32) { now.put(tag, &node{rel: fmt.Sprint(tag), tx: tx, rrs: make([]rr, 1)}, tx) }
 	add := func() {
 		tag += 1 << 16
 		put(tag)
@@ -121,14 +121,14 @@ type tableAndMap struct {
 }
 
 func (b *tableAndMap) put(name string, tx uint32) {
-	n := &node{head: name, tx: tx, rrs: make([]rr, 1)}
+	n := &node{rel: name, tx: tx, rrs: make([]rr, 1)}
 	b.table.put(tagOf(name), n, tx)
 	b.names[name] = n
 }
 
 // remove does what a transaction does, once it finds that a name has nothing any more.
 func (b *tableAndMap) remove(name string, tx uint32) {
-	n := &node{head: name, tx: tx}
+	n := &node{rel: name, tx: tx}
 	b.table.put(tagOf(name), n, tx)
 	b.table.remove(tagOf(name), n, tx)
 	delete(b.names, name)
@@ -138,11 +138,11 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 	t.Helper()
 	all := make(map[string]*node)
 	for n := range b.table.all {
-		if all[n.head] != nil {
-			t.Fatalf("seed %d: %s is there twice", seed, n.head)
+		if all[n.rel] != nil {
+			t.Fatalf("seed %d: %s is there twice", seed, n.rel)
 		}
 		if !n.empty() {
-			all[n.head] = n
+			all[n.rel] = n
 		}
 	}
 	if !maps.Equal(all, b.names) {

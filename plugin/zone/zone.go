@@ -1,6 +1,16 @@
-// Package zone keeps the records of a DNS zone. Readers see one immutable
-// Generation behind an atomic pointer and take no lock; a writer changes the
-// names it touches and publishes the next one.
+// Package zone stores the records of a DNS zone.
+//
+// Readers call Zone.Current and see one Generation, which never changes: its table of
+// nodes, serial and journal all belong to one moment. They take no lock. One writer begins
+// a Tx, adds and removes records, and publishes the next Generation by storing one atomic
+// pointer. A Tx copies only the nodes that it touches, and the path to them; generations
+// share the rest.
+//
+// A record that several tasks add is stored once, with the number of additions, so that
+// the rules that make records need not know each other. Names above others exist as empty
+// non-terminals, which the transaction counts. The serial moves only if an answer has
+// changed. With Config.Journal set, each publication leaves a changeset for incremental
+// transfers.
 package zone
 
 import (
@@ -14,76 +24,76 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Values of the SOA (RFC 1035, section 3.3.13), in seconds. Secondaries follow
-// NOTIFY; the refresh is for those that missed one.
+// Timers of the SOA (RFC 1035, section 3.3.13), in seconds. Secondaries follow NOTIFY; the
+// refresh is for those that missed one.
 const (
 	refresh = 60
 	retry   = 10
 	expire  = 86400
 )
 
-// maxName is how many octets a domain name has at most on the wire (RFC 1035,
-// section 2.3.4).
+// maxName is the limit of a domain name on the wire, in octets (RFC 1035, section 2.3.4).
 const maxName = 255
 
-// Config is what is fixed in a zone.
+// Config is what never changes in a zone.
 type Config struct {
-	Origin string       // fully qualified, lower case
-	TTL    uint32       // of every record, and MINIMUM of the SOA; seconds
-	NS     string       // the name server, fully qualified
-	Addrs  []netip.Addr // its addresses, published if NS is in this zone
-	Nested []string     // origins of other zones that are inside of this one
-	Tails  []string     // labels that many names end with, three at the most; see Owner
-	Deltas bool         // changes are kept, for Since
+	Origin  string       // fully qualified, lower case
+	TTL     uint32       // of every record, and MINIMUM of the SOA, in seconds
+	NS      string       // the name server, fully qualified
+	Addrs   []netip.Addr // addresses of NS, published if NS is in this zone
+	Nested  []string     // origins of other zones below this one
+	Subs    []string     // labels that many names end in, at most three; see Name
+	Journal bool         // keep changesets, for ChangesSince
 }
 
-// Zone is one zone. Its methods may be called by many readers and one writer.
+// Zone is one zone, for many readers and one writer.
 type Zone struct {
 	Config
-	mbox string // who is responsible for it, in the SOA
+	mbox string // RNAME of the SOA
 	seed maphash.Seed
 	gen  atomic.Pointer[Generation]
-	last *Generation // of the writer; what gen points to, once published
-	txs  uint32      // of the writer: the number of the last transaction
-	old  *Zone       // that this one takes the place of, until Settle
+
+	// Only the writer uses these.
+	last     *Generation // what gen points to, once published
+	txs      uint32      // number of the last transaction
+	replaced *Zone       // the zone whose place this one takes, until Confirm
 }
 
-// New returns a zone in which nothing is published yet: Current returns nil.
+// New returns a zone with nothing published: Current returns nil.
 func New(c Config) *Zone {
-	if len(c.Tails) >= tails {
-		panic("zone: too many tails")
+	if len(c.Subs) >= subs {
+		panic("zone: too many subdomains")
 	}
 	z := &Zone{Config: c, mbox: Join("hostmaster", c.Origin), seed: maphash.MakeSeed()}
 	z.last = &Generation{zone: z}
 	tx := z.Begin()
-	if owner, ok := z.Relative(c.NS); ok {
+	if rel, ok := z.Relative(c.NS); ok {
 		for _, a := range c.Addrs {
-			tx.Add(Name(owner), Address(a))
+			tx.Add(Rel(rel), Address(a))
 		}
 	}
 	for _, origin := range c.Nested {
-		if owner, ok := z.Relative(origin); ok {
-			// The names between the two exist, as if the other zone were records.
-			o := z.above(z.cut(Name(owner)))
-			tx.own(o.Head).below[o.Tail] += 2
+		if rel, ok := z.Relative(origin); ok {
+			// The names between the two origins exist, as they do above records.
+			above := z.parent(z.split(Rel(rel)))
+			tx.own(above.Rel).children[above.Sub]++
 		}
 	}
-	tx.settle()
+	tx.finish()
 	z.last = tx.next
 	return z
 }
 
-// TakeOver makes z go on where old, which may be nil, is when z is first
-// published: with a later serial, or with the same if they hold the same.
-func (z *Zone) TakeOver(old *Zone) { z.old = old }
+// Replaces makes z continue old, which may be nil: the first publication of z has a later
+// serial than old, or the same if both answer the same. It must be called before that.
+func (z *Zone) Replaces(old *Zone) { z.replaced = old }
 
-// Settle says that the zone that z takes the place of is gone. Until then both
-// were published, and a serial may have stood for what either of them held: if
-// they differ, z is published once more, with one that old never had. It reports
-// whether it was.
-func (z *Zone) Settle(now time.Time) bool {
-	old := z.old
-	z.old = nil
+// Confirm tells z that the zone that it replaces is gone. While both were published, a
+// secondary may have seen one serial with either content. If they differ, z is published
+// once more with a serial that old never had. Confirm reports whether that happened.
+func (z *Zone) Confirm(now time.Time) bool {
+	old := z.replaced
+	z.replaced = nil
 	if old == nil || old.Current() == nil || z.Current() == nil {
 		return false
 	}
@@ -96,18 +106,17 @@ func (z *Zone) Settle(now time.Time) bool {
 	if behind {
 		next.serial = before.serial
 	}
-	next.serial = nextSerial(next.serial, now)
-	next.history = nil
+	next.serial = nextSerial(next.serial, now) // the journal is empty: it starts from here
 	z.last = &next
 	z.gen.Store(&next)
 	return true
 }
 
-// Current returns the published generation; nil before the first.
+// Current returns the published generation, or nil before the first publication.
 func (z *Zone) Current() *Generation { return z.gen.Load() }
 
-// Relative returns name, which is fully qualified and lower case, without the
-// zone's origin ("" is the apex), and whether it is in the zone.
+// Relative returns name without the zone's origin, and whether it is in the zone. The apex
+// is "". The name must be fully qualified and in lower case.
 func (z *Zone) Relative(name string) (string, bool) {
 	cut := len(name) - len(z.Origin)
 	switch {
@@ -121,30 +130,30 @@ func (z *Zone) Relative(name string) (string, bool) {
 	return "", false
 }
 
-// endsInEscape reports whether what follows s, part of a name in presentation
-// form, is escaped (RFC 1035, section 5.1): `foo\.mesos` is one label.
+// endsInEscape reports whether the dot after s is escaped, and so part of a label, in a
+// name in presentation form (RFC 1035, section 5.1): `foo\.mesos` is one label.
 func endsInEscape(s string) bool {
 	slashes := len(s) - len(strings.TrimRight(s, "\\"))
 	return slashes%2 == 1
 }
 
-// FitsName reports whether a fully qualified name of n characters, without
-// escapes, has at most 255 octets: its dots stand for the octets of length but
-// the first.
+// FitsName reports whether a fully qualified name of n characters, without escapes, has at
+// most 255 octets on the wire. Each dot stands for the length octet of a label, but the
+// first label has one more.
 func FitsName(n int) bool { return n+1 <= maxName }
 
-// Join returns the full name of owner below origin, which is fully qualified.
-func Join(owner, origin string) string {
+// Join returns rel below origin, a fully qualified name.
+func Join(rel, origin string) string {
 	switch {
-	case owner == "":
+	case rel == "":
 		return origin
 	case origin == ".":
-		return owner + "."
+		return rel + "."
 	}
-	return owner + "." + origin
+	return rel + "." + origin
 }
 
-// Generation is a zone as it was published once. It never changes.
+// Generation is a zone as it was published at one moment. It never changes.
 type Generation struct {
 	zone     *Zone
 	table    table
@@ -152,27 +161,27 @@ type Generation struct {
 	complete bool
 	stale    bool
 	records  int
-	history  []*delta // the last changes, the oldest first
+	journal  []*changeset // the oldest first
 }
 
-// same reports whether g and o, of another zone, answer the same.
+// same reports whether g and o, a generation of another zone, answer the same.
 func (g *Generation) same(o *Generation) bool {
-	if !slices.Equal(g.zone.Tails, o.zone.Tails) || g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
+	if !slices.Equal(g.zone.Subs, o.zone.Subs) || g.zone.TTL != o.zone.TTL || g.zone.NS != o.zone.NS || g.records != o.records {
 		return false
 	}
-	for owner, rrs := range g.sets {
-		if !sameRecords(rrs, o.find(owner.Head).served(owner.Tail)) {
+	for name, rrs := range g.sets {
+		if !sameRecords(rrs, o.find(name.Rel).served(name.Sub)) {
 			return false
 		}
 	}
 	return true
 }
 
-// sets yields every owner that has records, and these.
-func (g *Generation) sets(yield func(Owner, []rr) bool) {
+// sets yields every name that has records, with its records.
+func (g *Generation) sets(yield func(Name, []rr) bool) {
 	for n := range g.table.all {
-		for t := range Tail(tails) {
-			if rrs := n.served(t); len(rrs) > 0 && !yield(Owner{n.head, t}, rrs) {
+		for s := range Sub(subs) {
+			if rrs := n.served(s); len(rrs) > 0 && !yield(Name{n.rel, s}, rrs) {
 				return
 			}
 		}
@@ -182,14 +191,14 @@ func (g *Generation) sets(yield func(Owner, []rr) bool) {
 // Serial returns the serial of the SOA.
 func (g *Generation) Serial() uint32 { return g.serial }
 
-// Complete reports whether a name that is not in the zone does not exist; in an
-// incomplete generation nothing can be said of it.
+// Complete reports whether a name that is not in the zone does not exist. In an incomplete
+// generation it may exist.
 func (g *Generation) Complete() bool { return g.complete }
 
-// Stale reports whether the generation is not the masters' own word.
+// Stale reports whether the generation comes from a snapshot that no master has confirmed.
 func (g *Generation) Stale() bool { return g.stale }
 
-// Records returns how many records the zone has, SOA and NS included.
+// Records returns the number of records, SOA and NS included.
 func (g *Generation) Records() int { return g.records + 2 }
 
 // SOA returns the zone's SOA record.
@@ -213,9 +222,9 @@ func (z *Zone) header(owner string, typ uint16) dns.RR_Header {
 	return dns.RR_Header{Name: owner, Rrtype: typ, Class: dns.ClassINET, Ttl: z.TTL}
 }
 
-// nextSerial returns the serial after last: hundredths of a second since 1970,
-// so that it survives a restart, but more than last in the arithmetic of
-// RFC 1982, and never 0, which stands for "none" in many programs.
+// nextSerial returns the serial after last. It is the time in hundredths of a second since
+// 1970, so that serials grow across restarts, but always later than last in the arithmetic
+// of RFC 1982. It is never 0, which many programs take for no serial.
 func nextSerial(last uint32, now time.Time) uint32 {
 	serial := uint32(now.UnixMilli() / 10)
 	if last != 0 && int32(serial-last) <= 0 {

@@ -25,7 +25,7 @@ var (
 )
 
 func newZone(origin string) *Zone {
-	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}, Tails: []string{"f", "a", "b"}})
+	return New(Config{Origin: origin, TTL: 5, NS: Join("ns1", origin), Addrs: []netip.Addr{addr("127.0.0.1")}, Subs: []string{"f", "a", "b"}})
 }
 
 // text is the zone as sorted lines, without its SOA.
@@ -43,11 +43,11 @@ func text(g *Generation) []string {
 func TestLookup(t *testing.T) {
 	z := newZone("mesos.")
 	tx := z.Begin()
-	tx.Add(Name("nginx.marathon"), Address(addr("192.0.2.1")))
-	tx.Add(Name("nginx.marathon"), Address(addr("192.0.2.2")))
-	tx.Add(Name("nginx.marathon"), Address(addr("2001:db8::1")))
-	tx.Add(Name("_nginx._tcp.marathon"), Service(Name("nginx.marathon"), 80))
-	tx.Add(Name("_nginx._tcp.marathon"), Service(Name("nginx.marathon"), 81))
+	tx.Add(Rel("nginx.marathon"), Address(addr("192.0.2.1")))
+	tx.Add(Rel("nginx.marathon"), Address(addr("192.0.2.2")))
+	tx.Add(Rel("nginx.marathon"), Address(addr("2001:db8::1")))
+	tx.Add(Rel("_nginx._tcp.marathon"), Service(Rel("nginx.marathon"), 80))
+	tx.Add(Rel("_nginx._tcp.marathon"), Service(Rel("nginx.marathon"), 81))
 	tx.Publish(now, Status{Complete: true})
 
 	for _, tc := range []struct {
@@ -93,8 +93,8 @@ func TestServicesRotate(t *testing.T) {
 	tx := z.Begin()
 	for i := range 3 {
 		owner := fmt.Sprintf("t%d.f", i)
-		tx.Add(Name(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
-		tx.Add(Name("_t._tcp.f"), Service(Name(owner), 80))
+		tx.Add(Rel(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		tx.Add(Rel("_t._tcp.f"), Service(Rel(owner), 80))
 	}
 	tx.Publish(now, Status{Complete: true})
 	firsts := make(map[string]bool)
@@ -128,12 +128,12 @@ func TestShared(t *testing.T) {
 		"added twice, removed once":  {[]op{{true, "x", a}, {true, "x", a}, {false, "x", a}}, "192.0.2.1"},
 		"added twice, removed twice": {[]op{{true, "x", a}, {true, "x", a}, {false, "x", a}, {false, "x", a}}, ""},
 		"never added":                {[]op{{false, "x", a}}, ""},
-		"standby alone":              {[]op{{true, "x", a.Standby()}}, "192.0.2.1"},
-		"standby beside another":     {[]op{{true, "x", a.Standby()}, {true, "x", b}}, "192.0.2.2"},
+		"standby alone":              {[]op{{true, "x", a.Backup()}}, "192.0.2.1"},
+		"standby beside another":     {[]op{{true, "x", a.Backup()}, {true, "x", b}}, "192.0.2.2"},
 		"standby when the other goes": {
-			[]op{{true, "x", a.Standby()}, {true, "x", b}, {false, "x", b}}, "192.0.2.1",
+			[]op{{true, "x", a.Backup()}, {true, "x", b}, {false, "x", b}}, "192.0.2.1",
 		},
-		"standby beside its equal":          {[]op{{true, "x", a.Standby()}, {true, "x", a}}, "192.0.2.1"},
+		"standby beside its equal":          {[]op{{true, "x", a.Backup()}, {true, "x", a}}, "192.0.2.1"},
 		"one pointer":                       {[]op{{true, "x", ptr}}, "a.mesos."},
 		"two equal pointers":                {[]op{{true, "x", ptr}, {true, "x", ptr}}, ""},
 		"two pointers":                      {[]op{{true, "x", ptr}, {true, "x", Pointer("b.mesos.")}}, ""},
@@ -144,9 +144,9 @@ func TestShared(t *testing.T) {
 			for _, o := range tc.ops {
 				tx := z.Begin()
 				if o.add {
-					tx.Add(Name(o.owner), o.r)
+					tx.Add(Rel(o.owner), o.r)
 				} else {
-					tx.Remove(Name(o.owner), o.r)
+					tx.Remove(Rel(o.owner), o.r)
 				}
 				tx.Publish(now, Status{Complete: true})
 			}
@@ -193,13 +193,13 @@ func TestSerialMovesWithAnswers(t *testing.T) {
 	}{
 		{"first, empty", func(*Tx) {}, true},
 		{"nothing", func(*Tx) {}, false},
-		{"a record", func(tx *Tx) { tx.Add(Name("x"), a) }, true},
-		{"the same record again", func(tx *Tx) { tx.Add(Name("x"), a) }, false},
-		{"one of two removed", func(tx *Tx) { tx.Remove(Name("x"), a) }, false},
-		{"replaced by its equal", func(tx *Tx) { tx.Remove(Name("x"), a); tx.Add(Name("x"), a) }, false},
-		{"replaced by a standby", func(tx *Tx) { tx.Remove(Name("x"), a); tx.Add(Name("x"), a.Standby()) }, false},
-		{"removed", func(tx *Tx) { tx.Remove(Name("x"), a.Standby()) }, true},
-		{"added and removed", func(tx *Tx) { tx.Add(Name("y"), a); tx.Remove(Name("y"), a) }, false},
+		{"a record", func(tx *Tx) { tx.Add(Rel("x"), a) }, true},
+		{"the same record again", func(tx *Tx) { tx.Add(Rel("x"), a) }, false},
+		{"one of two removed", func(tx *Tx) { tx.Remove(Rel("x"), a) }, false},
+		{"replaced by its equal", func(tx *Tx) { tx.Remove(Rel("x"), a); tx.Add(Rel("x"), a) }, false},
+		{"replaced by a standby", func(tx *Tx) { tx.Remove(Rel("x"), a); tx.Add(Rel("x"), a.Backup()) }, false},
+		{"removed", func(tx *Tx) { tx.Remove(Rel("x"), a.Backup()) }, true},
+		{"added and removed", func(tx *Tx) { tx.Add(Rel("y"), a); tx.Remove(Rel("y"), a) }, false},
 	} {
 		var before uint32
 		if g := z.Current(); g != nil {
@@ -218,10 +218,10 @@ func TestNamesThatDoNotFit(t *testing.T) {
 	z := newZone("mesos.")
 	long := strings.Repeat("a.", 121) + "bbbbb" // with .mesos. 254 characters: 255 octets
 	tx := z.Begin()
-	if !tx.Add(Name(long), Address(addr("192.0.2.1"))) || tx.Add(Name(long+"b"), Address(addr("192.0.2.1"))) {
+	if !tx.Add(Rel(long), Address(addr("192.0.2.1"))) || tx.Add(Rel(long+"b"), Address(addr("192.0.2.1"))) {
 		t.Error("the limit is not 255 octets")
 	}
-	if tx.Add(Name("x"), Service(Name(long+"b"), 80)) {
+	if tx.Add(Rel("x"), Service(Rel(long+"b"), 80)) {
 		t.Error("a target that is too long was taken")
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -234,17 +234,17 @@ func TestNamesThatDoNotFit(t *testing.T) {
 	}
 }
 
-// TestTails asks for names that end with a label that is kept once, and for those
+// TestSubs asks for names that end with a label that is kept once, and for those
 // labels' own names.
-func TestTails(t *testing.T) {
-	z := New(Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Tails: []string{"slave"}})
+func TestSubs(t *testing.T) {
+	z := New(Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Subs: []string{"slave"}})
 	tx := z.Begin()
-	tx.Add(Owner{Head: "a.f", Tail: 1}, Address(addr("192.0.2.1")))
-	tx.Add(Name("b.f.slave"), Address(addr("192.0.2.2")))
-	tx.Add(Owner{Tail: 1}, Address(addr("192.0.2.3")))
-	tx.Add(Name("slave"), Address(addr("192.0.2.4")))
-	tx.Add(Name("s"), Service(Name("a.f.slave"), 80))
-	tx.Add(Name("s"), Service(Owner{Head: "a.f", Tail: 1}, 80))
+	tx.Add(Name{Rel: "a.f", Sub: 1}, Address(addr("192.0.2.1")))
+	tx.Add(Rel("b.f.slave"), Address(addr("192.0.2.2")))
+	tx.Add(Name{Sub: 1}, Address(addr("192.0.2.3")))
+	tx.Add(Rel("slave"), Address(addr("192.0.2.4")))
+	tx.Add(Rel("s"), Service(Rel("a.f.slave"), 80))
+	tx.Add(Rel("s"), Service(Name{Rel: "a.f", Sub: 1}, 80))
 	tx.Publish(now, Status{Complete: true})
 	for owner, want := range map[string]string{
 		"a.f.slave": "192.0.2.1", "b.f.slave": "192.0.2.2", "slave": "192.0.2.3 192.0.2.4", "f.slave": "", "a.f": "nope", "x.slave": "nope",
@@ -257,21 +257,21 @@ func TestTails(t *testing.T) {
 	if r := z.Current().Lookup("s", "s.mesos.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 a.f.slave.mesos." || data(r.Additional) != "192.0.2.1" {
 		t.Errorf("SRV: %q, %q", data(r.Answer), data(r.Additional))
 	}
-	z = New(Config{Origin: "mesos.", NS: "ns1.slave.mesos.", Addrs: []netip.Addr{addr("192.0.2.5")}, Tails: []string{"slave"}})
+	z = New(Config{Origin: "mesos.", NS: "ns1.slave.mesos.", Addrs: []netip.Addr{addr("192.0.2.5")}, Subs: []string{"slave"}})
 	z.Begin().Publish(now, Status{Complete: true})
 	if r := z.Current().Lookup("", "mesos.", dns.TypeNS, 0); data(r.Answer) != "ns1.slave.mesos." || data(r.Additional) != "192.0.2.5" {
 		t.Errorf("NS: %q, %q", data(r.Answer), data(r.Additional))
 	}
 }
 
-// TestTooManyTails makes a zone with more tails than records have room to tell.
-func TestTooManyTails(t *testing.T) {
+// TestNew_TooManySubs makes a zone with more tails than records have room to tell.
+func TestNew_TooManySubs(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("a zone of four tails")
 		}
 	}()
-	New(Config{Origin: "mesos.", NS: "ns1.mesos.", Tails: []string{"a", "b", "c", "d"}})
+	New(Config{Origin: "mesos.", NS: "ns1.mesos.", Subs: []string{"a", "b", "c", "d"}})
 }
 
 // TestAddressAndService has both at one name, of which all that differs is what they
@@ -279,8 +279,8 @@ func TestTooManyTails(t *testing.T) {
 func TestAddressAndService(t *testing.T) {
 	z := newZone("mesos.")
 	tx := z.Begin()
-	tx.Add(Name("x"), Service(Name("t.marathon"), 2560))
-	tx.Add(Name("x"), Address(addr("10.0.0.1")))
+	tx.Add(Rel("x"), Service(Rel("t.marathon"), 2560))
+	tx.Add(Rel("x"), Address(addr("10.0.0.1")))
 	tx.Publish(now, Status{Complete: true})
 	for qtype, want := range map[uint16]string{dns.TypeA: "10.0.0.1", dns.TypeSRV: "0 1 2560 t.marathon.mesos."} {
 		if got := data(z.Current().Lookup("x", "x.mesos.", qtype, 0).Answer); got != want {
@@ -294,10 +294,10 @@ func TestRoot(t *testing.T) {
 	z := newZone(".")
 	long := strings.Repeat("a.", 124) + "bbbbb" // and a dot: 254 characters
 	tx := z.Begin()
-	if !tx.Add(Name(long), Address(addr("192.0.2.1"))) || tx.Add(Name(long+"b"), Address(addr("192.0.2.1"))) {
+	if !tx.Add(Rel(long), Address(addr("192.0.2.1"))) || tx.Add(Rel(long+"b"), Address(addr("192.0.2.1"))) {
 		t.Error("the limit is not 255 octets")
 	}
-	tx.Add(Name("x"), Service(Name("y"), 80))
+	tx.Add(Rel("x"), Service(Rel("y"), 80))
 	tx.Publish(now, Status{Complete: true})
 	for _, name := range []string{".", "x.", long + "."} {
 		if _, ok := z.Relative(name); !ok {
@@ -335,13 +335,13 @@ func TestRelative(t *testing.T) {
 func TestRecordsOfTheApex(t *testing.T) {
 	z := newZone("5.2.0.192.in-addr.arpa.")
 	tx := z.Begin()
-	tx.Add(Name(""), Pointer("a.mesos."))
+	tx.Add(Rel(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
 	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "a.mesos." {
 		t.Errorf("answer %s", data(r.Answer))
 	}
 	tx = z.Begin()
-	tx.Remove(Name(""), Pointer("a.mesos."))
+	tx.Remove(Rel(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
 	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "" || !r.Exists {
 		t.Errorf("answer %s, exists %v", data(r.Answer), r.Exists)
@@ -350,7 +350,7 @@ func TestRecordsOfTheApex(t *testing.T) {
 
 // TestNested puts a zone into another: the names between them exist.
 func TestNested(t *testing.T) {
-	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example.", "x.dc.slave.mesos."}, Tails: []string{"slave"}})
+	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example.", "x.dc.slave.mesos."}, Subs: []string{"slave"}})
 	z.Begin().Publish(now, Status{Complete: true})
 	for owner, want := range map[string]bool{"eu": true, "x.eu": false, "eu2": false, "example": false, "dc.slave": true, "slave": true, "dc": false} {
 		if got := z.Current().Lookup(owner, "", dns.TypeA, 0).Exists; got != want {
@@ -358,10 +358,10 @@ func TestNested(t *testing.T) {
 		}
 	}
 	tx := z.Begin()
-	tx.Add(Name("a.eu"), Address(addr("192.0.2.1")))
+	tx.Add(Rel("a.eu"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	tx = z.Begin()
-	tx.Remove(Name("a.eu"), Address(addr("192.0.2.1")))
+	tx.Remove(Rel("a.eu"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	if !z.Current().Lookup("eu", "", dns.TypeA, 0).Exists {
 		t.Error("eu went with a name below it")
@@ -374,9 +374,9 @@ func TestAdditionalOnce(t *testing.T) {
 	tx := z.Begin()
 	for i := range 40 {
 		owner := fmt.Sprintf("t%d.f", i)
-		tx.Add(Name(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
+		tx.Add(Rel(owner), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})))
 		for port := range uint16(3) {
-			tx.Add(Name("_t._tcp.f"), Service(Name(owner), 80+port))
+			tx.Add(Rel("_t._tcp.f"), Service(Rel(owner), 80+port))
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -393,12 +393,12 @@ func TestLargeSets(t *testing.T) {
 	for range 20 {
 		tx := kept.Begin()
 		for range 200 {
-			rec := Service(Name(fmt.Sprintf("t%d", r.IntN(900))), 80)
+			rec := Service(Rel(fmt.Sprintf("t%d", r.IntN(900))), 80)
 			if added[rec] > 0 && r.IntN(3) == 0 {
-				tx.Remove(Name("x"), rec)
+				tx.Remove(Rel("x"), rec)
 				added[rec]--
 			} else {
-				tx.Add(Name("x"), rec)
+				tx.Add(Rel("x"), rec)
 				added[rec]++
 			}
 		}
@@ -407,7 +407,7 @@ func TestLargeSets(t *testing.T) {
 	tx := scratch.Begin()
 	for rec, n := range added {
 		for range n {
-			tx.Add(Name("x"), rec)
+			tx.Add(Rel("x"), rec)
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
@@ -455,19 +455,19 @@ func TestGenerations(t *testing.T) {
 func TestTransactionNumbersStartAgain(t *testing.T) {
 	z := newZone("mesos.")
 	tx := z.Begin()
-	tx.Add(Name("x"), Address(addr("192.0.2.1")))
+	tx.Add(Rel("x"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
 	old := z.Current()
 	z.txs = 1<<32 - 1
 	z.Begin() // and is left alone
-	z.Begin().Add(Name("y"), Address(addr("192.0.2.1")))
+	z.Begin().Add(Rel("y"), Address(addr("192.0.2.1")))
 	if old.Lookup("y", "y.mesos.", dns.TypeA, 0).Exists {
 		t.Error("the old generation has what was not published")
 	}
 	z.txs = 1<<32 - 2
 	for i := range 4 {
 		tx := z.Begin()
-		tx.Add(Name("x"), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
+		tx.Add(Rel("x"), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
 		tx.Publish(now, Status{Complete: true})
 	}
 	if got := data(old.Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1" {
@@ -505,10 +505,10 @@ func (w *world) record() Record {
 	case 0:
 		r = Address(netip.AddrFrom16([16]byte{0xfd, 15: byte(w.r.IntN(4))}))
 	case 1:
-		r = Service(Name(w.owner()), uint16(1+w.r.IntN(3)))
+		r = Service(Rel(w.owner()), uint16(1+w.r.IntN(3)))
 	}
 	if w.r.IntN(4) == 0 {
-		r = r.Standby()
+		r = r.Backup()
 	}
 	return r
 }
@@ -520,14 +520,14 @@ func (w *world) step(tx *Tx) {
 			return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
 		})
 		p := places[w.r.IntN(len(places))]
-		tx.Remove(Name(p.owner), p.r)
+		tx.Remove(Rel(p.owner), p.r)
 		if w.added[p]--; w.added[p] == 0 {
 			delete(w.added, p)
 		}
 		return
 	}
 	p := place{w.owner(), w.record()}
-	tx.Add(Name(p.owner), p.r)
+	tx.Add(Rel(p.owner), p.r)
 	w.added[p]++
 }
 
@@ -549,7 +549,7 @@ func TestOracle(t *testing.T) {
 		tx = scratch.Begin()
 		for p, n := range w.added {
 			for range n {
-				tx.Add(Name(p.owner), p.r)
+				tx.Add(Rel(p.owner), p.r)
 			}
 		}
 		tx.Publish(now, Status{Complete: true})

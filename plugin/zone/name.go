@@ -1,0 +1,96 @@
+package zone
+
+import (
+	"hash/maphash"
+	"strings"
+)
+
+// Name is a name relative to a zone's origin, split in two: Sub is the last label
+// where that is one of Config.Subs, Rel is the rest. Names that differ only in Sub
+// share a node. The apex is the zero Name.
+type Name struct {
+	Rel string
+	Sub Sub
+}
+
+// Sub numbers the labels of Config.Subs from 1. It is 0 in a name that ends in another
+// label.
+type Sub uint8
+
+// subs is the number of values that a Sub can have.
+const subs = 4
+
+// Rel returns the Name of rel, which may end in any label.
+func Rel(rel string) Name { return Name{Rel: rel} }
+
+// split returns n in the form in which the zone keeps it: Sub is set wherever it can be,
+// but for the subdomain's own name.
+func (z *Zone) split(n Name) Name {
+	dot := strings.LastIndexByte(n.Rel, '.')
+	switch {
+	case n.Sub != 0 && n.Rel == "":
+		return Name{Rel: z.Subs[n.Sub-1]}
+	case n.Sub != 0 || dot < 0:
+		return n
+	}
+	for i, label := range z.Subs {
+		if n.Rel[dot+1:] == label {
+			return Name{n.Rel[:dot], Sub(i + 1)}
+		}
+	}
+	return n
+}
+
+// parent returns the name one label above n, which must not be the apex.
+func (z *Zone) parent(n Name) Name {
+	_, rest, _ := strings.Cut(n.Rel, ".")
+	return z.split(Name{rest, n.Sub})
+}
+
+// absolute returns n as a fully qualified name.
+func (z *Zone) absolute(n Name) string {
+	var b strings.Builder
+	b.Grow(z.length(n))
+	z.write(&b, n)
+	return b.String()
+}
+
+// length returns the number of characters in the fully qualified name of n.
+func (z *Zone) length(n Name) int {
+	size := len(n.Rel) + 1
+	if n.Sub != 0 {
+		size += len(z.Subs[n.Sub-1]) + 1
+	}
+	if z.Origin != "." {
+		size += len(z.Origin)
+	}
+	return size
+}
+
+// write appends the fully qualified name of n.
+func (z *Zone) write(to *strings.Builder, n Name) {
+	if n.Rel != "" {
+		to.WriteString(n.Rel)
+		to.WriteByte('.')
+	}
+	if n.Sub != 0 {
+		to.WriteString(z.Subs[n.Sub-1])
+		to.WriteByte('.')
+	}
+	if z.Origin != "." || n == (Name{}) {
+		to.WriteString(z.Origin)
+	}
+}
+
+// fits reports whether n has at most 255 octets in this zone.
+func (z *Zone) fits(n Name) bool { return FitsName(z.length(n)) }
+
+// find returns the node of rel, or nil.
+func (g *Generation) find(rel string) *node {
+	return g.table.find(g.zone.tag(rel), rel)
+}
+
+// tag returns the hash of rel. It is never 0, which marks an empty slot of a table.
+func (z *Zone) tag(rel string) uint32 {
+	return max(uint32(maphash.String(z.seed, rel)), 1)
+}
