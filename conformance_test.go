@@ -539,7 +539,7 @@ func compareStates(t *testing.T, file string) {
 		if answer, err = os.ReadFile(filepath.Join(snap.dir, "get_state.pb")); err != nil {
 			t.Fatal(err)
 		}
-		state, err := stream.Leader.State(t.Context(), nil)
+		state, err := stream.Conn.State(t.Context(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

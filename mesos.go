@@ -174,12 +174,12 @@ func (w *watcher) count(m follow.Message) {
 		countConnect(w.name, m.Err)
 		return
 	case follow.State:
-		if typ = m.EventType(); m.Polled {
+		if typ = "SUBSCRIBED"; m.Polled {
 			typ = "GET_STATE"
 		}
 		malformedTotal.WithLabelValues(w.name).Add(float64(m.State.Malformed))
 	case follow.Event:
-		typ = m.EventType()
+		typ = mesos.EventType(m.Event)
 	default:
 		return
 	}
@@ -314,7 +314,7 @@ func (w *watcher) handle(m message) {
 	case follow.Answered:
 		w.compare(c)
 	case follow.Connect:
-		if mesos.Leaderless(c.Err, w.leader.Endpoint) {
+		if mesos.HasSteppedDown(c.Err, w.leader.Endpoint) {
 			w.reign.Depart(m.at)
 		}
 		return

@@ -224,7 +224,7 @@ func (c *Cluster) updateTask(u mesos.TaskUpdated) {
 		return
 	}
 	agent := n.agent.id
-	c.setTask(n, n.task.With(u))
+	c.setTask(n, n.task.Updated(u))
 	if u.State.AgentGone() {
 		c.noteAgent(agent)
 		c.dropAgent(agent)
@@ -238,7 +238,7 @@ func (c *Cluster) addTask(t *mesos.Task) {
 		n = &taskNode{}
 		c.tasks.put(k, n)
 	} else {
-		t = t.Keep(n.task)
+		t = t.KeepNetworks(n.task)
 		c.unhold(n)
 		n.epoch = c.epoch
 		if n.task.Equal(t) {

@@ -162,7 +162,7 @@ func (c *Cluster) compareTasks(s *mesos.State, since *named) int {
 		switch n := c.tasks.get(k); {
 		case n == nil && t.State.Terminal():
 			continue
-		case n == nil, !n.task.Equal(t.Keep(n.task)):
+		case n == nil, !n.task.Equal(t.KeepNetworks(n.task)):
 			differences++
 		}
 		c.addTask(t)

@@ -34,7 +34,7 @@ const (
 // makes an event.
 // It ends the attempt where the master leads no more, or no longer answers and
 // sends no heartbeat that would tell.
-func (f *Follower) reconcile(ctx context.Context, who *mesos.Leader, heartbeat time.Duration, end func(cause error)) {
+func (f *Follower) reconcile(ctx context.Context, who *mesos.Conn, heartbeat time.Duration, end func(cause error)) {
 	select { // a doubt of before: the stream began with the whole state
 	case <-f.doubt:
 	default:
@@ -92,7 +92,7 @@ func (f *Follower) reconcile(ctx context.Context, who *mesos.Leader, heartbeat t
 func jitter(d time.Duration) time.Duration { return d - rand.N(d/10) }
 
 // compare asks for the agents, or for the whole state.
-func (f *Follower) compare(ctx context.Context, who *mesos.Leader, whole bool) error {
+func (f *Follower) compare(ctx context.Context, who *mesos.Conn, whole bool) error {
 	f.Tell(ctx, Asked{})
 	var (
 		s   *mesos.State
@@ -238,7 +238,7 @@ func (p *poller) lose(ctx context.Context) {
 	}
 }
 
-func (p *poller) state(ctx context.Context, view *leader.View, u *url.URL) (s *mesos.State, who *mesos.Leader, err error) {
+func (p *poller) state(ctx context.Context, view *leader.View, u *url.URL) (s *mesos.State, who *mesos.Conn, err error) {
 	ctx, end := p.f.begin(ctx, view, u)
 	defer end(nil)
 	err = watched(ctx, func(ctx context.Context, read func(n int)) error {

@@ -111,7 +111,7 @@ func New(cluster string, finder leader.Finder, client *mesos.Client) *Follower {
 // attempt is a call to a master, and the stream that may come of it.
 type attempt struct {
 	asked    *url.URL
-	answerer *mesos.Leader // nil before the answer
+	answerer *mesos.Conn // nil before the answer
 	cancel   context.CancelCauseFunc
 }
 
@@ -179,7 +179,7 @@ func (f *Follower) setView(ctx context.Context, v leader.View) {
 	if v.Leader != nil {
 		known = append(slices.Clone(known), v.Leader)
 	}
-	f.Client.SetMasters(known)
+	f.Client.Trust(known)
 	f.mu.Lock()
 	elected := f.view == nil || otherLeader(f.view, &v)
 	f.view = &v
@@ -218,7 +218,7 @@ func (f *Follower) begin(ctx context.Context, view *leader.View, u *url.URL) (co
 }
 
 // answered notes who has answered the attempt that is under way.
-func (f *Follower) answered(who *mesos.Leader) {
+func (f *Follower) answered(who *mesos.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.attempt != nil { // it has not been given up
@@ -274,7 +274,7 @@ func (f *Follower) follow(ctx context.Context) {
 			}
 			if !out.subscribed {
 				errs = append(errs, err)
-				if mesos.Recovers(err) { // its agents return as soon as it has, which is to be heard from the beginning
+				if mesos.IsRecovering(err) { // its agents return as soon as it has, which is to be heard from the beginning
 					back = &recovering
 				}
 				if errors.Is(err, errDeposed) {
@@ -346,12 +346,12 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 		return outcome{}, cause(ctx, err)
 	}
 	watchdog.allow(firstSilence)
-	f.answered(s.Leader)
+	f.answered(s.Conn)
 	defer s.Close()
 	var reconciling sync.WaitGroup
 	defer reconciling.Wait()
 	defer end(nil)
-	who := f.ask(ctx, s.Leader)
+	who := f.ask(ctx, s.Conn)
 	result := outcome{leader: who}
 	start := time.Now()
 	odd := false
@@ -365,7 +365,7 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 			} else {
 				f.Tell(watching, Connect{err})
 			}
-			return result, fmt.Errorf("stream of %s: %w", s.Leader.URL.Host, err)
+			return result, fmt.Errorf("stream of %s: %w", s.Conn.URL.Host, err)
 		}
 		watchdog.feed()
 		first, ok := ev.(mesos.Subscribed)
@@ -384,7 +384,7 @@ func (f *Follower) stream(watching context.Context, view *leader.View, u *url.UR
 			result.subscribed = true
 			start = time.Now()
 			f.Tell(ctx, Connect{})
-			reconciling.Go(func() { f.reconcile(ctx, s.Leader, first.Heartbeat, end) })
+			reconciling.Go(func() { f.reconcile(ctx, s.Conn, first.Heartbeat, end) })
 		}
 	}
 }
@@ -408,7 +408,7 @@ func cause(ctx context.Context, err error) error {
 
 // ask asks a master who it is (GET_MASTER). Where it does not say, it is the
 // address that the connection goes to.
-func (f *Follower) ask(ctx context.Context, l *mesos.Leader) Leader {
+func (f *Follower) ask(ctx context.Context, l *mesos.Conn) Leader {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
 	who := Leader{Endpoint: l.URL.Host}

@@ -61,7 +61,7 @@ func (l *told) names() string {
 		switch m := m.(type) {
 		case Event:
 			if m.Event != (mesos.Heartbeat{}) {
-				names = append(names, m.EventType())
+				names = append(names, mesos.EventType(m.Event))
 			}
 		case Connect:
 			name := "connect"

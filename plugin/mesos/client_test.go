@@ -49,10 +49,10 @@ func TestSubscribe(t *testing.T) {
 			if err != nil || !ok || len(first.State.Tasks) != 10 || active == 0 {
 				t.Errorf("first event is %T, %v, after %d octets", ev, err, active)
 			}
-			if s.Leader.URL.Host != leading.Host || s.Leader.Remote.String() != leading.Host {
-				t.Errorf("leader %s at %s, want %s", s.Leader.URL, s.Leader.Remote, leading.Host)
+			if s.Conn.URL.Host != leading.Host || s.Conn.Remote.String() != leading.Host {
+				t.Errorf("leader %s at %s, want %s", s.Conn.URL, s.Conn.Remote, leading.Host)
 			}
-			m, err := s.Leader.Master(t.Context())
+			m, err := s.Conn.Master(t.Context())
 			if want := (Master{"one", "127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
 				t.Errorf("master is %+v, %v", m, err)
 			}
@@ -60,10 +60,10 @@ func TestSubscribe(t *testing.T) {
 			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 || who.URL.Host != leading.Host {
 				t.Errorf("state is %+v of %+v, %v", state, who, err)
 			}
-			if state, err = s.Leader.State(t.Context(), nil); err != nil || len(state.Tasks) != 10 {
+			if state, err = s.Conn.State(t.Context(), nil); err != nil || len(state.Tasks) != 10 {
 				t.Errorf("state is %+v, %v", state, err)
 			}
-			if agents, err := s.Leader.Agents(t.Context()); err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2 {
+			if agents, err := s.Conn.Agents(t.Context()); err != nil || len(agents.Tasks) != 0 || len(agents.Agents) != 2 {
 				t.Errorf("agents are %+v, %v", agents, err)
 			}
 		})
@@ -82,7 +82,7 @@ func TestLeadsNoMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Follow("192.0.2.1:5050")
-	if agents, err := who.Agents(t.Context()); err == nil || !strings.Contains(err.Error(), "leads no more, but 192.0.2.1:5050") {
+	if agents, err := who.Agents(t.Context()); err == nil || !strings.Contains(err.Error(), "does not lead any more: it redirects to 192.0.2.1:5050") {
 		t.Errorf("agents are %+v, %v", agents, err)
 	}
 }
@@ -107,10 +107,10 @@ func TestRefusals(t *testing.T) {
 		"long page":                      {answer(404, "Content-Type: text/html", strings.Repeat("<p>", 1000)), 404, `404 Not Found: "<p><p>`},
 		"a page of a proxy":              {answer(200, "Content-Type: text/html; charset=utf-8", "<html>"), 0, `answer is "text/html", not application/x-protobuf`},
 		"JSON":                           {answer(200, "Content-Type: application/json", "{}"), 0, `answer is "application/json"`},
-		"redirect with a secret":         {answer(307, "Location: http://me:hunter2@192.0.2.1:1/", ""), 0, "which is no master"},
+		"redirect with a secret":         {answer(307, "Location: http://me:hunter2@192.0.2.1:1/", ""), 0, "not to a master"},
 		"redirect to nowhere":            {answer(307, "X: y", ""), 307, "307 Temporary Redirect"},
 		"redirect to itself":             {answer(307, "Location: /api/v1", ""), 0, "more than 3 redirects"},
-		"redirect to a file":             {answer(307, "Location: file:///etc/passwd", ""), 0, "which is no master"},
+		"redirect to a file":             {answer(307, "Location: file:///etc/passwd", ""), 0, "not to a master"},
 		"redirect that cannot be parsed": {answer(307, "Location: //[::1", ""), 0, "parse Location header"},
 		"moved":                          {answer(302, "Location: /elsewhere", "moved"), 302, `302 Found: "moved"`},
 	} {
@@ -137,7 +137,7 @@ func TestNoContent(t *testing.T) {
 	defer srv.Close()
 	c := NewClient(Config{})
 	defer c.Close()
-	if s, err := (&Leader{URL: parseURL(t, srv.URL), client: c}).Agents(t.Context()); err == nil {
+	if s, err := (&Conn{URL: parseURL(t, srv.URL), client: c}).Agents(t.Context()); err == nil {
 		t.Errorf("agents are %+v", s)
 	}
 	if s, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil); err == nil {

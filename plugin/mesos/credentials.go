@@ -23,26 +23,26 @@ import (
 const (
 	maxCredentials = 64 << 10
 	maxToken       = 64 << 10
-	// loginValid is how long the proof is valid that a service account shows to
-	// log in: it is used at once, clocks may differ.
+	// loginValid is how long the token is valid that a service account logs in with. It is
+	// used at once, but clocks may differ.
 	loginValid = 5 * time.Minute
-	// tokenLife is assumed of a token that does not say when it expires.
+	// tokenLife is the assumed life of a token without an expiry.
 	tokenLife    = time.Hour
-	maxTokenLife = 30 * 24 * time.Hour // after which another is fetched, whatever it says
+	maxTokenLife = 30 * 24 * time.Hour // of any token, whatever its expiry
 	loginTimeout = 10 * time.Second
 )
 
-// Credentials are what a file says that proves to the masters who we are: a
-// principal and its secret, for HTTP basic authentication, or a DC/OS service
-// account, which logs in for a token. The file is read again when it changes;
-// while it cannot be, what it said last holds.
+// Credentials authenticate the client to the masters. Their file holds a principal and its
+// secret, for HTTP basic authentication, or a DC/OS service account, which logs in for a
+// token. The file is read again when it changes; while that fails, its last content is
+// used.
 type Credentials struct {
 	file string
 
 	mu      sync.Mutex
 	state   fileStates
 	secret  *secret
-	token   string // of a service account that has logged in
+	token   string // of a service account that is logged in, else ""
 	renewAt time.Time
 }
 
@@ -57,13 +57,13 @@ type secret struct {
 	key      *rsa.PrivateKey
 }
 
-// LoadCredentials reads a credentials file. Errors do not tell what is in it.
+// LoadCredentials reads a credentials file. Errors do not quote it.
 func LoadCredentials(file string) (*Credentials, error) {
 	c := &Credentials{file: file}
 	return c, c.read()
 }
 
-// read takes in the file if it has changed.
+// read reads the file if it has changed.
 func (c *Credentials) read() error {
 	state := statFiles(c.file)
 	if c.secret != nil && state.equal(c.state) {
@@ -94,44 +94,44 @@ func parseSecret(b []byte) (*secret, error) {
 	if !bytes.HasPrefix(b, []byte("{")) {
 		words := strings.Fields(string(b))
 		if len(words) != 2 {
-			return nil, errors.New("neither `principal secret` on one line nor JSON")
+			return nil, errors.New("must hold `principal secret` or JSON")
 		}
 		s.Principal, s.Secret = words[0], words[1]
 		return s, s.checkPrincipal()
 	}
-	if json.Unmarshal(b, s) != nil { // its errors may quote the secret
+	if json.Unmarshal(b, s) != nil { // the error may quote the secret
 		return nil, errors.New("malformed JSON")
 	}
 	if s.UID == "" && s.Key == "" && s.Endpoint == "" {
 		if s.Principal == "" || s.Secret == "" {
-			return nil, errors.New("the JSON has neither principal and secret, nor uid, private_key and login_endpoint")
+			return nil, errors.New("must have principal and secret, or uid, private_key and login_endpoint")
 		}
 		return s, s.checkPrincipal()
 	}
 	u, err := url.Parse(s.Endpoint)
 	switch {
 	case s.UID == "":
-		return nil, errors.New("a service account without uid")
+		return nil, errors.New("a service account needs a uid")
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil:
-		return nil, errors.New("login_endpoint is no http or https URL")
+		return nil, errors.New("login_endpoint must be an http or https URL")
 	}
 	if s.key, err = jwt.ParseRSAPrivateKeyFromPEM([]byte(s.Key)); err != nil {
-		return nil, errors.New("private_key is no RSA key in PEM")
+		return nil, errors.New("private_key must be an RSA key in PEM")
 	}
 	return s, nil
 }
 
-// checkPrincipal refuses what HTTP basic authentication cannot carry (RFC 7617,
+// checkPrincipal refuses a principal that HTTP basic authentication cannot carry (RFC 7617,
 // section 2).
 func (s *secret) checkPrincipal() error {
 	if strings.Contains(s.Principal, ":") {
-		return errors.New("a principal with a colon")
+		return errors.New("a principal must not have a colon")
 	}
 	return nil
 }
 
-// authorize adds what the credentials say to req. A service account logs in by
-// client first, if it has no token.
+// authorize adds the credentials to req. A service account without a token logs in first,
+// by client.
 func (c *Credentials) authorize(ctx context.Context, client *httpClient, req *http.Request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -154,8 +154,9 @@ func (c *Credentials) authorize(ctx context.Context, client *httpClient, req *ht
 	return nil
 }
 
-// renew forgets the token that req was refused with, and reports whether another
-// try may have a better one: there is a new login, or the file has changed.
+// renew is called when req was refused. It reports whether another attempt may succeed:
+// with a new login, which it prepares by dropping the token of req, or with the changed
+// file.
 func (c *Credentials) renew(req *http.Request) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,8 +169,8 @@ func (c *Credentials) renew(req *http.Request) bool {
 	return true
 }
 
-// login asks the service account's login_endpoint for a token (DC/OS Identity
-// and Access Management, POST /acs/api/v1/auth/login).
+// login asks the service account's login_endpoint for a token (DC/OS Identity and Access
+// Management, POST /acs/api/v1/auth/login).
 func (s *secret) login(ctx context.Context, client *httpClient) (token string, expires time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
@@ -200,13 +201,13 @@ func (s *secret) login(ctx context.Context, client *httpClient) (token string, e
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxToken)).Decode(&answer)
 	if err != nil || answer.Token == "" || strings.ContainsFunc(answer.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", now, fmt.Errorf("%s answers without a token", s.Endpoint)
+		return "", now, fmt.Errorf("%s: the answer has no token", s.Endpoint)
 	}
 	return answer.Token, expiry(answer.Token, now), nil
 }
 
-// expiry returns when a token expires, by its own word: it is the masters' to
-// verify it.
+// expiry returns when a token expires, as the token itself says. Only the masters verify
+// it.
 func expiry(token string, now time.Time) time.Time {
 	var claims jwt.RegisteredClaims
 	if _, _, err := jwt.NewParser().ParseUnverified(token, &claims); err == nil && claims.ExpiresAt != nil {
@@ -215,7 +216,8 @@ func expiry(token string, now time.Time) time.Time {
 	return now.Add(tokenLife)
 }
 
-// redact hides the secrets in s, which a master sent: it may have echoed them.
+// redact replaces the secrets in s, a text of a master that may have echoed them. c may be
+// nil.
 func (c *Credentials) redact(s string) string {
 	if c == nil {
 		return s
@@ -234,13 +236,13 @@ func (c *Credentials) redact(s string) string {
 	return s
 }
 
-// fileStates are what tells the versions of files apart.
+// fileStates tell whether files have changed.
 type fileStates []fileState
 
 type fileState struct {
 	size    int64
 	changed time.Time
-	info    os.FileInfo // nil while it cannot be looked at
+	info    os.FileInfo // nil if the file cannot be examined
 }
 
 func statFiles(files ...string) fileStates {

@@ -50,15 +50,15 @@ func TestLoadCredentials(t *testing.T) {
 		"a line with tabs":        {"\tdns\thunter2", ""},
 		"JSON":                    {` {"principal": "dns", "secret": "hunter2"}`, ""},
 		"an account":              {account(func(map[string]string) {}), ""},
-		"nothing":                 {"", "neither `principal secret`"},
-		"one word":                {"hunter2", "neither `principal secret`"},
-		"three words":             {"dns hunter2 hunter2", "neither `principal secret`"},
-		"a colon":                 {"d:ns hunter2", "a principal with a colon"},
+		"nothing":                 {"", "must hold `principal secret`"},
+		"one word":                {"hunter2", "must hold `principal secret`"},
+		"three words":             {"dns hunter2 hunter2", "must hold `principal secret`"},
+		"a colon":                 {"d:ns hunter2", "must not have a colon"},
 		"broken JSON":             {`{"principal": "hunter2"`, "malformed JSON"},
 		"JSON of another type":    {`{"principal": "dns", "secret": ["hunter2"]}`, "malformed JSON"},
-		"no secret":               {`{"principal": "hunter2"}`, "neither principal and secret"},
-		"an account without uid":  {account(func(m map[string]string) { delete(m, "uid") }), "without uid"},
-		"an account without key":  {account(func(m map[string]string) { m["private_key"] = "hunter2" }), "no RSA key"},
+		"no secret":               {`{"principal": "hunter2"}`, "must have principal and secret"},
+		"an account without uid":  {account(func(m map[string]string) { delete(m, "uid") }), "needs a uid"},
+		"an account without key":  {account(func(m map[string]string) { m["private_key"] = "hunter2" }), "must be an RSA key"},
 		"an odd login_endpoint":   {account(func(m map[string]string) { m["login_endpoint"] = "ftp://hunter2" }), "login_endpoint"},
 		"a login_endpoint's user": {account(func(m map[string]string) { m["login_endpoint"] = "http://a:hunter2@b/" }), "login_endpoint"},
 	} {
@@ -182,7 +182,7 @@ func TestWhoIsTold(t *testing.T) {
 	}{
 		"configured":                               {leader.URL, []string{leader.URL}, ""},
 		"named by a configured one":                {second.URL, []string{second.URL}, ""},
-		"named by one that a configured one named": {follower.URL, []string{follower.URL}, "is not told the credentials"},
+		"named by one that a configured one named": {follower.URL, []string{follower.URL}, "it is not sent the credentials"},
 		"named by a stranger, but configured":      {follower.URL, []string{follower.URL, leader.URL}, ""},
 		"named by ZooKeeper since":                 {follower.URL, []string{follower.URL, stranger.URL}, ""},
 	} {
@@ -194,7 +194,7 @@ func TestWhoIsTold(t *testing.T) {
 			for _, k := range tc.known {
 				known = append(known, parseURL(t, k))
 			}
-			c.SetMasters(known)
+			c.Trust(known)
 			_, who, err := c.State(t.Context(), parseURL(t, tc.ask), nil)
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("%v, want %q", err, tc.want)
@@ -214,9 +214,9 @@ func TestWhoIsTold(t *testing.T) {
 		a.got.Store(nil)
 		c := NewClient(Config{Credentials: credentials, TLS: &TLS{Files: []string{certificate(t, secure)}}})
 		defer c.Close()
-		c.SetMasters([]*url.URL{parseURL(t, secure.URL), parseURL(t, leader.URL)})
+		c.Trust([]*url.URL{parseURL(t, secure.URL), parseURL(t, leader.URL)})
 		_, _, err := c.State(t.Context(), parseURL(t, secure.URL), nil)
-		if err == nil || !strings.Contains(err.Error(), "in the clear") || a.got.Load() != nil {
+		if err == nil || !strings.Contains(err.Error(), "from https to http") || a.got.Load() != nil {
 			t.Errorf("%v, told %v", err, a.got.Load())
 		}
 	})

@@ -15,13 +15,13 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxInterned bounds the strings a decoder remembers for sharing.
+// maxInterned bounds the strings that a decoder keeps for sharing.
 const maxInterned = 1 << 17
 
 // defaultAgentPort is the default of AgentInfo.port.
 const defaultAgentPort = 5051
 
-// Labels that say something of addresses and ports.
+// Labels with a meaning for addresses and ports.
 const (
 	networkScope  = "network-scope" // of a port of a DiscoveryInfo
 	vipPrefix     = "VIP_PORT"      // of a task
@@ -29,15 +29,15 @@ const (
 	mesosAddress  = "MesosContainerizer.NetworkSettings.IPAddress"
 )
 
-// errNoState is a SUBSCRIBED of which nothing can be believed.
+// errNoState is returned for a SUBSCRIBED without a state, which would empty the cluster.
 var errNoState = errors.New("SUBSCRIBED has no state")
 
-// decoder turns v1 messages into the types of this package. Field numbers are
-// those of Mesos's v1 master.proto and mesos.proto.
+// decoder decodes v1 messages into the types of this package. Field numbers are those of
+// v1/master/master.proto and v1/mesos.proto.
 type decoder struct {
 	interned map[string]string
-	apps     map[uint64]weak.Pointer[App] // by a hash of what they are decoded from
-	sweepAt  int                          // how many apps there may be before those are dropped that are gone
+	apps     map[uint64]weak.Pointer[App] // by the hash of the bytes that they were decoded from
+	sweepAt  int                          // number of apps at which collected ones are dropped
 	seed     maphash.Seed
 }
 
@@ -45,8 +45,8 @@ func newDecoder() *decoder {
 	return &decoder{interned: make(map[string]string), apps: make(map[uint64]weak.Pointer[App]), sweepAt: 1 << 10, seed: maphash.MakeSeed()}
 }
 
-// share returns an App that is equal to a and was decoded from the same parts of a
-// Task before, or else a.
+// share returns an App equal to a that was decoded before from the same parts of a Task, or
+// else a.
 func (d *decoder) share(a *App, parts ...[]byte) *App {
 	var h maphash.Hash
 	h.SetSeed(d.seed)
@@ -66,8 +66,8 @@ func (d *decoder) share(a *App, parts ...[]byte) *App {
 	return a
 }
 
-// intern returns b as a string that is shared by all who ask for it: ids of
-// agents and frameworks, names of networks, ports and protocols.
+// intern returns b as a string that all callers share: for ids of agents and frameworks,
+// and names of networks, ports and protocols.
 func (d *decoder) intern(b []byte) string {
 	if s, ok := d.interned[string(b)]; ok {
 		return s
@@ -80,8 +80,8 @@ func (d *decoder) intern(b []byte) string {
 	return s
 }
 
-// event decodes an Event. A message in it that is malformed, or has no id, is
-// returned as Unknown; an error means that the record itself is broken.
+// event decodes an Event. One whose content is malformed or has no id is returned as
+// Unknown; an error means that the record itself is broken.
 func (d *decoder) event(w *wire) (Event, error) {
 	var (
 		ev  Event = Unknown{}
@@ -137,7 +137,7 @@ func (d *decoder) subscribed(w *wire, s *Subscribed) (bool, error) {
 	})
 }
 
-// change decodes the value of the field num of an Event, which holds one object.
+// change decodes field num of an Event, which holds one object.
 func (d *decoder) change(num protowire.Number, b []byte) Event {
 	switch num {
 	case 3:
@@ -173,8 +173,7 @@ func (d *decoder) change(num protowire.Number, b []byte) Event {
 	return Unknown{}
 }
 
-// response has the field num of a Response decoded, and reports whether it is
-// there.
+// response decodes field num of a Response, and reports whether it is there.
 func response(w *wire, num protowire.Number, decode func(*wire) (bool, error)) (bool, error) {
 	there := false
 	err := w.toEOF(func(n protowire.Number, wt protowire.Type) (bool, error) {
@@ -187,12 +186,12 @@ func response(w *wire, num protowire.Number, decode func(*wire) (bool, error)) (
 	return there, err
 }
 
-// state decodes a GetState into s as it streams in.
+// state decodes a GetState into s.
 func (d *decoder) state(w *wire, s *State) (bool, error) {
 	return w.nested(func(num protowire.Number, wt protowire.Type) (bool, error) { return d.stateField(w, s, num, wt) })
 }
 
-// stateField decodes the field num of a GetState.
+// stateField decodes field num of a GetState into s.
 func (d *decoder) stateField(w *wire, s *State, num protowire.Number, wt protowire.Type) (bool, error) {
 	if wt != protowire.BytesType {
 		return false, nil
@@ -213,8 +212,8 @@ func (d *decoder) agents(w *wire, s *State) (bool, error) {
 	return d.each(w, s, func(num protowire.Number, b []byte) bool { return d.stateAgent(s, num, b) })
 }
 
-// each reads the repeated messages of GetTasks, GetFrameworks or GetAgents; add
-// returns false for one that cannot be used.
+// each reads the messages in a GetTasks, GetFrameworks or GetAgents. add returns false for
+// one that is malformed.
 func (d *decoder) each(w *wire, s *State, add func(num protowire.Number, b []byte) bool) (bool, error) {
 	return w.nested(func(num protowire.Number, wt protowire.Type) (bool, error) {
 		if wt != protowire.BytesType {
@@ -228,8 +227,8 @@ func (d *decoder) each(w *wire, s *State, add func(num protowire.Number, b []byt
 	})
 }
 
-// stateTask takes tasks (2) and, from a Mesos before 1.2, orphan tasks (4): they
-// run, and their framework is announced when it re-registers.
+// stateTask adds tasks (2) and, from a Mesos before 1.2, orphan tasks (4). Those run, too,
+// and their framework is announced when it re-registers.
 func (d *decoder) stateTask(s *State, num protowire.Number, b []byte) bool {
 	if num != 2 && num != 4 {
 		return true
@@ -273,7 +272,7 @@ func (d *decoder) stateAgent(s *State, num protowire.Number, b []byte) bool {
 	return true
 }
 
-// task decodes a Task; nil where it is malformed or has no ids.
+// task decodes a Task. It returns nil if the task is malformed or lacks an id.
 func (d *decoder) task(b []byte) *Task {
 	t, app := new(Task), new(App)
 	var name, labels, discovery, container []byte
@@ -313,7 +312,7 @@ func (d *decoder) task(b []byte) *Task {
 		return nil
 	}
 	if app.Discovery != nil && app.Discovery.Name == app.Name {
-		app.Discovery.Name = app.Name // one string for both
+		app.Discovery.Name = app.Name // share the string
 	}
 	t.App = d.share(app, name, labels, discovery, container)
 	return t
@@ -342,13 +341,13 @@ func (d *decoder) taskUpdated(b []byte) (TaskUpdated, bool) {
 	return u, f.err == nil && u.TaskID != "" && u.FrameworkID != ""
 }
 
-// statusOwner is what a TaskStatus says outside of a Task.
+// statusOwner is what a TaskStatus says that a Task says itself.
 type statusOwner struct {
 	taskID string
 	state  TaskState
 }
 
-// status decodes a TaskStatus into s, and into own unless that is nil.
+// status decodes a TaskStatus into s, and into own if that is not nil.
 func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 	var at float64
 	f := scan(b)
@@ -389,7 +388,7 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 	return f.err
 }
 
-// labels returns the labels of a status that is being decoded.
+// labels returns s.Labels, which it allocates first.
 func (s *Status) labels() *StatusLabels {
 	if s.Labels == nil {
 		s.Labels = new(StatusLabels)
@@ -397,8 +396,7 @@ func (s *Status) labels() *StatusLabels {
 	return s.Labels
 }
 
-// containerStatus takes the network_infos of a ContainerStatus, if any of them
-// has an address.
+// containerStatus decodes the network_infos of a ContainerStatus, if any has an address.
 func (d *decoder) containerStatus(b []byte, s *Status) error {
 	var networks []Network
 	addrs := 0
@@ -433,8 +431,8 @@ func (d *decoder) network(b []byte, n *Network) error {
 	return f.err
 }
 
-// portMapping decodes a PortMapping, whose fields are numbered from first on:
-// host_port, container_port, protocol.
+// portMapping decodes a PortMapping and appends it. Its fields host_port, container_port
+// and protocol are numbered from first.
 func (d *decoder) portMapping(b []byte, first protowire.Number, to *[]PortMapping) error {
 	var m PortMapping
 	f := scan(b)
@@ -452,8 +450,8 @@ func (d *decoder) portMapping(b []byte, first protowire.Number, to *[]PortMappin
 	return f.err
 }
 
-// container decodes a ContainerInfo. Of its network_infos and its docker only
-// the port mappings count, and only those of the container's own type.
+// container decodes a ContainerInfo: the port mappings of docker for a Docker container,
+// else those of network_infos.
 func (d *decoder) container(b []byte, c *Container) error {
 	var docker, networks []PortMapping
 	f := scan(b)
@@ -527,7 +525,7 @@ func (d *decoder) port(b []byte, p *Port) error {
 	return f.err
 }
 
-// ports takes the ranges of a Resource named "ports".
+// ports appends the ranges of a Resource, if it is named "ports".
 func (d *decoder) ports(b []byte, to *[]PortRange) error {
 	var name, ranges []byte
 	f := scan(b)
@@ -563,7 +561,7 @@ func (d *decoder) ports(b []byte, to *[]PortRange) error {
 	return f.err
 }
 
-// vipPort notes a label VIP_PORTn.
+// vipPort appends a label to a.VIPPorts, if it is a VIP_PORTn.
 func (d *decoder) vipPort(a *App, key, value []byte) {
 	if len(key) <= len(vipPrefix) || !strings.EqualFold(string(key[:len(vipPrefix)]), vipPrefix) {
 		return
@@ -575,7 +573,7 @@ func (d *decoder) vipPort(a *App, key, value []byte) {
 	}
 }
 
-// agent decodes an Agent; nil where it is malformed or has no id.
+// agent decodes an Agent. It returns nil if the agent is malformed or has no id.
 func (d *decoder) agent(b []byte) *Agent {
 	a := &Agent{Port: defaultAgentPort}
 	var pid netip.Addr
@@ -613,7 +611,7 @@ func (d *decoder) agentInfo(b []byte, a *Agent) error {
 	return f.err
 }
 
-// framework decodes a Framework; nil where it is malformed or has no id.
+// framework decodes a Framework. It returns nil if the framework is malformed or has no id.
 func (d *decoder) framework(b []byte) *Framework {
 	fw := new(Framework)
 	f := scan(b)
@@ -645,7 +643,7 @@ func (d *decoder) frameworkInfo(b []byte, fw *Framework) error {
 	return f.err
 }
 
-// parsePID returns the address in a libprocess pid, `slave(1)@10.0.0.7:5051`.
+// parsePID returns the address in a libprocess pid, such as `slave(1)@10.0.0.7:5051`.
 func parsePID(pid string) netip.Addr {
 	_, at, _ := strings.Cut(pid, "@")
 	ap, err := netip.ParseAddrPort(at)
@@ -655,9 +653,9 @@ func parsePID(pid string) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// ParseAddr returns the IP address s, of which a prefix length is cut off (CNI
-// writes `fd00:85::2/64`); IPv4-mapped addresses become IPv4. What is no
-// address, or has a zone, is the zero netip.Addr.
+// ParseAddr returns the IP address in s. It cuts a prefix length off, which CNI writes
+// (`fd00:85::2/64`), and turns IPv4-mapped addresses into IPv4. It returns the zero
+// netip.Addr if s is not an address, or has a zone.
 func ParseAddr(s string) netip.Addr {
 	s, _, _ = strings.Cut(s, "/")
 	a, err := netip.ParseAddr(s)
@@ -667,7 +665,7 @@ func ParseAddr(s string) netip.Addr {
 	return a.Unmap()
 }
 
-// eachLabel calls f for each label of a Labels message.
+// eachLabel calls f for each label in a Labels message.
 func eachLabel(b []byte, f func(key, value []byte)) error {
 	s := scan(b)
 	for s.next() {
@@ -690,10 +688,10 @@ func eachLabel(b []byte, f func(key, value []byte)) error {
 	return s.err
 }
 
-// id returns the value of an …ID message.
+// id returns the value of an AgentID or FrameworkID message.
 func (d *decoder) id(b []byte) string { return d.intern(message(b, 1)) }
 
-// message returns the value of the field num of b: bytes, a string or a message.
+// message returns field num of b, a string, bytes or a message.
 func message(b []byte, num protowire.Number) []byte {
 	f := scan(b)
 	var v []byte

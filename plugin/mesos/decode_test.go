@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ const testdata = "../../testdata/mesos"
 // decodeAll decodes a stream to its end.
 func decodeAll(t *testing.T, stream []byte) []Event {
 	t.Helper()
-	s := &Stream{recs: newRecords(bytes.NewReader(stream)), dec: newDecoder()}
+	s := &Stream{records: newRecordReader(bytes.NewReader(stream)), decoder: newDecoder()}
 	var events []Event
 	for {
 		ev, err := s.Next()
@@ -124,7 +125,7 @@ func (m protobufMessage) id(num protowire.Number, id string) protobufMessage {
 
 func decodeOne(t *testing.T, message []byte) (Event, error) {
 	t.Helper()
-	s := &Stream{recs: newRecords(bytes.NewReader(mesostest.Record(message))), dec: newDecoder()}
+	s := &Stream{records: newRecordReader(bytes.NewReader(mesostest.Record(message))), decoder: newDecoder()}
 	return s.Next()
 }
 
@@ -206,18 +207,18 @@ func TestRecordIO(t *testing.T) {
 		"length is no number":      {beat + "x\n", 1, `record length "x" is not a number`},
 		"length is negative":       {"-2\n", 0, `record length "-2" is not a number`},
 		"length is empty":          {"\n", 0, `record length "" is not a number`},
-		"length does not end":      {strings.Repeat("1", 30), 0, `record length "11111111111111111111" does not end`},
-		"length of 10^18":          {"1000000000000000000\n", 0, "record of 1000000000000000000 bytes is over the limit of 2147483647"},
+		"length does not end":      {strings.Repeat("1", 30), 0, `record length "11111111111111111111" has no end`},
+		"length of 10^18":          {"1000000000000000000\n", 0, "record of 1000000000000000000 bytes exceeds the limit of 2147483647"},
 		"length over 64 bits":      {"99999999999999999999\n", 0, `record length "9999999999`},
 		"a page of HTML":           {"<html><body>\n", 0, `record length "<html><body>" is not a number`},
-		"field longer than record": {"2\n\x12\x7f", 0, "malformed protobuf: a field of 127 bytes in the 0 that are left"},
+		"field longer than record": {"2\n\x12\x7f", 0, "malformed protobuf: field of 127 bytes with 0 bytes left"},
 		"garbage in a record":      {"3\n\xff\xff\xff", 0, "malformed protobuf"},
 		"group":                    {"1\n\x0b", 0, "malformed protobuf: wire type 3"},
 		"field number 0":           {"2\n\x00\x00", 0, "malformed protobuf"},
 		"varint of 11 bytes":       {"12\n\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 0, "malformed protobuf"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Stream{recs: newRecords(strings.NewReader(tc.stream)), dec: newDecoder()}
+			s := &Stream{records: newRecordReader(strings.NewReader(tc.stream)), decoder: newDecoder()}
 			events := 0
 			for {
 				_, err := s.Next()
@@ -388,7 +389,7 @@ func FuzzStream(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		s := &Stream{recs: newRecords(bytes.NewReader(stream)), dec: newDecoder()}
+		s := &Stream{records: newRecordReader(bytes.NewReader(stream)), decoder: newDecoder()}
 		for {
 			ev, err := s.Next()
 			if err != nil {
@@ -420,7 +421,7 @@ func BenchmarkState(b *testing.B) {
 	b.SetBytes(int64(len(record)))
 	b.ReportAllocs()
 	for b.Loop() {
-		s := &Stream{recs: newRecords(bytes.NewReader(record)), dec: newDecoder()}
+		s := &Stream{records: newRecordReader(bytes.NewReader(record)), decoder: newDecoder()}
 		if _, err := s.Next(); err != nil {
 			b.Fatal(err)
 		}
@@ -434,7 +435,7 @@ func BenchmarkUpdate(b *testing.B) {
 	ev := mesostest.Event{Type: 3, TaskUpdated: &mesostest.TaskUpdated{FrameworkID: t.FrameworkID, Status: t.Statuses[1], State: 1}}
 	record := mesostest.Record(mesostest.Protobuf(&ev))
 	r := bytes.NewReader(record)
-	stream := &Stream{recs: newRecords(r), dec: newDecoder()}
+	stream := &Stream{records: newRecordReader(r), decoder: newDecoder()}
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Reset(record)
@@ -499,5 +500,16 @@ func TestSharedApps(t *testing.T) {
 	runtime.GC()
 	if n := len(d.apps); n > 50_000 {
 		t.Errorf("%d apps of tasks that are gone are remembered", n)
+	}
+}
+
+// TestIntern_Bounded keeps no more strings than maxInterned, whatever is sent.
+func TestIntern_Bounded(t *testing.T) {
+	d := newDecoder()
+	for i := range maxInterned + 10 {
+		d.intern(strconv.AppendInt(nil, int64(i), 10))
+	}
+	if n := len(d.interned); n > maxInterned {
+		t.Errorf("%d strings are kept", n)
 	}
 }

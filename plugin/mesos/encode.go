@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// WriteState writes s as a v1 GetState with the fields that this package reads,
-// one object after the other. Objects that the state left out are not in it.
+// WriteState writes s as a v1 GetState with the fields that this package reads, object by
+// object. Malformed objects, which the state has left out, are not in it.
 func WriteState(to io.Writer, s *State) error {
 	w := bufio.NewWriterSize(to, 64<<10)
 	e := encoder{}
@@ -30,21 +30,20 @@ func WriteState(to io.Writer, s *State) error {
 	return w.Flush() // returns the first error of any write
 }
 
-// ReadState reads what WriteState has written, to its end.
+// ReadState reads what WriteState has written, to the end of r.
 func ReadState(r io.Reader) (*State, error) {
 	s := new(State)
 	d := newDecoder()
-	w := &newRecords(r).wire
+	w := &newRecordReader(r).wire
 	return s, w.toEOF(func(num protowire.Number, wt protowire.Type) (bool, error) { return d.stateField(w, s, num, wt) })
 }
 
-// encoder appends a message to b. A message within it is appended first, and
-// its length put before it then.
+// encoder appends a message to b. A nested message is appended first, and then moved to
+// make room for its length.
 type encoder struct{ b []byte }
 
-// object writes a message as the field inner of a message that is the field
-// outer of a GetState. Fields of one number add up, so that each object has the
-// outer message for itself.
+// object writes one object: field inner of field outer of a GetState. The outer message is
+// repeated for each object, which protobuf merges.
 func (e *encoder) object(w *bufio.Writer, outer, inner protowire.Number, message func()) {
 	e.b = e.b[:0]
 	e.nested(outer, func() { e.nested(inner, message) })
@@ -122,7 +121,7 @@ func (e *encoder) ports(ranges []PortRange) {
 	})
 }
 
-// status appends a TaskStatus for each time at which something was said.
+// status appends a TaskStatus for each property of s, with its time.
 func (e *encoder) status(s *Status) {
 	if s.Networks != nil {
 		e.statusAt(s.networksTime, func() {
@@ -165,7 +164,8 @@ func (e *encoder) network(n *Network) {
 	e.portMappings(7, n.PortMappings)
 }
 
-// addrText writes an address that could not be parsed so that it cannot be again.
+// addrText returns the text of an address. For one that could not be parsed it returns a
+// text that cannot be parsed either.
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {
 		return ""

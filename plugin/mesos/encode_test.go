@@ -22,7 +22,7 @@ func TestWriteState(t *testing.T) {
 			t.Fatal(err)
 		}
 		state, d := new(State), newDecoder()
-		if there, err := response(&newRecords(bytes.NewReader(b)).wire, responseGetState, func(w *wire) (bool, error) { return d.state(w, state) }); err != nil || !there {
+		if there, err := response(&newRecordReader(bytes.NewReader(b)).wire, getState.field, func(w *wire) (bool, error) { return d.state(w, state) }); err != nil || !there {
 			t.Fatalf("%s: %v", file, err)
 		}
 		for i, task := range state.Tasks { // what no recording has

@@ -11,10 +11,10 @@ import (
 	pkgtls "github.com/coredns/coredns/plugin/pkg/tls"
 )
 
-// TLS says how masters are to prove who they are, and how we do.
+// TLS is how masters and the client authenticate each other.
 type TLS struct {
 	Files      []string // [CERT KEY] [CACERT], read again when they change
-	ServerName string   // that the masters' certificates are for; "": the host of their URL
+	ServerName string   // name in the masters' certificates; "": the host of their URL
 }
 
 // Load reads the files. Errors name the file.
@@ -27,14 +27,14 @@ func (t *TLS) Load() (*tls.Config, error) {
 	return config, nil
 }
 
-// httpClient is an http.Client that follows no redirect by itself, since they
-// name the leader, and takes in changed certificates.
+// httpClient is an http.Client that uses changed certificate files, and leaves redirects,
+// which name the leader, to its caller.
 type httpClient struct {
 	tls  *TLS
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu      sync.Mutex
-	files   fileStates // as of client
+	files   fileStates // as current was made
 	current *http.Client
 }
 
@@ -46,8 +46,8 @@ func (c *httpClient) do(req *http.Request) (*http.Response, error) {
 	return client.Do(req)
 }
 
-// client returns a client with the certificates as they are now; with those of
-// before while they cannot be read.
+// client returns a client with the present certificates, or with the last ones while they
+// cannot be read.
 func (c *httpClient) client() (*http.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -9,16 +9,16 @@ import (
 
 // Master is a v1 MasterInfo.
 type Master struct {
-	ID       string // of the process
+	ID       string // of the process; "" if unknown
 	Hostname string
 	Addr     netip.Addr // address.ip, else ip (in its byte order), else invalid
 	Port     uint32
 }
 
-var errNoAddress = errors.New("MasterInfo has no address and no hostname, or no port")
+var errNoAddress = errors.New("MasterInfo must have an address or a hostname, and a port")
 
-// MasterFromJSON reads a MasterInfo as masters announce themselves in ZooKeeper
-// since Mesos 0.24, in nodes json.info_….
+// MasterFromJSON decodes a MasterInfo in JSON, which masters since Mesos 0.24 write to
+// ZooKeeper, in nodes json.info_….
 func MasterFromJSON(b []byte) (Master, error) {
 	var info struct {
 		ID       string `json:"id"`
@@ -38,8 +38,8 @@ func MasterFromJSON(b []byte) (Master, error) {
 	return m.at(info.Address.Hostname, info.Address.IP, info.Address.Port).check()
 }
 
-// MasterFromProtobuf reads a MasterInfo as older masters announce themselves, in
-// nodes info_….
+// MasterFromProtobuf decodes a MasterInfo in protobuf, which older masters write to
+// ZooKeeper, in nodes info_….
 func MasterFromProtobuf(b []byte) (Master, error) {
 	m, err := decodeMaster(b)
 	if err != nil {
@@ -55,7 +55,8 @@ func (m Master) check() (Master, error) {
 	return m, nil
 }
 
-// at returns m with what its address says, which goes before the older fields.
+// at returns m with the values of MasterInfo.address, which take precedence over the older
+// fields.
 func (m Master) at(hostname, ip string, port uint32) Master {
 	if hostname != "" {
 		m.Hostname = hostname
@@ -105,8 +106,8 @@ func decodeMaster(b []byte) (Master, error) {
 	return m.at(hostname, ip, port), f.err
 }
 
-// masterIP reads MasterInfo.ip, an IPv4 address in network order read as a
-// little-endian number: 16777343 is 127.0.0.1.
+// masterIP converts MasterInfo.ip, an IPv4 address whose octets in network order are read
+// as a little-endian number: 16777343 is 127.0.0.1.
 func masterIP(ip uint32) netip.Addr {
 	if ip == 0 {
 		return netip.Addr{}

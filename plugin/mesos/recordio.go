@@ -8,29 +8,28 @@ import (
 	"strconv"
 )
 
-// maxRecord is the largest record that is read. Protobuf itself ends at 2 GiB;
-// a larger length is a broken or hostile master.
+// maxRecord is the largest record that is read, in bytes: the limit of protobuf. A greater
+// length comes from a broken or hostile master.
 const maxRecord = 1<<31 - 1
 
-// maxLength is how many digits the length of a record may have.
+// maxLength is the largest number of digits in the length of a record.
 const maxLength = 20
 
-// records reads RecordIO: a decimal length, a newline, and that many bytes.
-// Payloads are not held: each is read from the stream through wire.
-type records struct {
+// recordReader reads RecordIO: a decimal length, a newline, and as many bytes. It does not
+// hold records: each is read from the stream, through wire.
+type recordReader struct {
 	r    *bufio.Reader
 	wire wire
 }
 
-func newRecords(r io.Reader) *records {
+func newRecordReader(r io.Reader) *recordReader {
 	br := bufio.NewReaderSize(r, 64<<10)
-	return &records{r: br, wire: wire{r: br}}
+	return &recordReader{r: br, wire: wire{r: br}}
 }
 
-// next skips what is left of the record before and returns the next one. It
-// returns io.EOF at the end of the stream between two records, and
-// io.ErrUnexpectedEOF within one.
-func (r *records) next() (*wire, error) {
+// next skips the rest of the last record and returns the next one. It returns io.EOF at
+// the end of the stream, and io.ErrUnexpectedEOF if the stream ends within a record.
+func (r *recordReader) next() (*wire, error) {
 	if err := r.wire.discard(r.wire.left); err != nil {
 		return nil, err
 	}
@@ -42,7 +41,7 @@ func (r *records) next() (*wire, error) {
 	return &r.wire, nil
 }
 
-func (r *records) length() (int64, error) {
+func (r *recordReader) length() (int64, error) {
 	var digits [maxLength]byte
 	for i := range digits {
 		c, err := r.r.ReadByte()
@@ -61,9 +60,9 @@ func (r *records) length() (int64, error) {
 			return 0, fmt.Errorf("record length %q is not a number", digits[:i])
 		}
 		if n > maxRecord {
-			return 0, fmt.Errorf("record of %d bytes is over the limit of %d", n, maxRecord)
+			return 0, fmt.Errorf("record of %d bytes exceeds the limit of %d", n, maxRecord)
 		}
 		return int64(n), nil
 	}
-	return 0, fmt.Errorf("record length %q does not end", digits[:])
+	return 0, fmt.Errorf("record length %q has no end", digits[:])
 }

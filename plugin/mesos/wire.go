@@ -11,22 +11,21 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxMessage is the largest single task, agent or framework that is decoded. A
-// larger one is skipped and counted: it is no more than a name in DNS.
+// maxMessage is the largest task, agent or framework that is decoded, in bytes. A larger
+// one is skipped and counted.
 const maxMessage = 64 << 20
 
-// errMalformed is returned for bytes that are no protobuf message.
+// errMalformed is returned for bytes that are not a protobuf message.
 var errMalformed = errors.New("malformed protobuf")
 
-// wire reads a protobuf message from a stream, so that a message that holds a
-// whole cluster is never in memory as a whole.
+// wire reads a protobuf message from a stream, without holding it in memory.
 type wire struct {
 	r    *bufio.Reader
-	left int64 // bytes that are left of the message being read
+	left int64 // bytes left of the current message
 	buf  []byte
 }
 
-// message reads the fields of the current message to its end.
+// message reads the rest of the current message.
 func (w *wire) message(f fieldReader) error {
 	for w.left > 0 {
 		if err := w.field(f); err != nil {
@@ -36,7 +35,7 @@ func (w *wire) message(f fieldReader) error {
 	return nil
 }
 
-// toEOF reads the fields of a message that ends where the stream ends.
+// toEOF reads a message that ends with the stream.
 func (w *wire) toEOF(f fieldReader) error {
 	for w.left = maxRecord; ; {
 		if _, err := w.r.Peek(1); err == io.EOF {
@@ -48,8 +47,8 @@ func (w *wire) toEOF(f fieldReader) error {
 	}
 }
 
-// fieldReader consumes the value of a field and returns true, or leaves it and
-// returns false: it is skipped.
+// fieldReader consumes the value of a field and returns true, or returns false to have it
+// skipped.
 type fieldReader func(num protowire.Number, typ protowire.Type) (bool, error)
 
 func (w *wire) field(f fieldReader) error {
@@ -68,7 +67,7 @@ func (w *wire) field(f fieldReader) error {
 	return w.skip(typ)
 }
 
-// nested reads the message that is the value of the current field.
+// nested reads the value of the current field, a message.
 func (w *wire) nested(f fieldReader) (bool, error) {
 	n, err := w.length()
 	if err != nil {
@@ -83,8 +82,8 @@ func (w *wire) nested(f fieldReader) (bool, error) {
 	return true, nil
 }
 
-// bytes returns the value of the current field. It is valid until the next
-// call. A value over maxMessage is skipped and returned as nil.
+// bytes returns the value of the current field, valid until the next call. A value over
+// maxMessage is skipped and returned as nil.
 func (w *wire) bytes() ([]byte, error) {
 	n, err := w.length()
 	if err != nil {
@@ -95,7 +94,7 @@ func (w *wire) bytes() ([]byte, error) {
 	}
 	w.buf = w.buf[:0]
 	for rest := int(n); rest > 0; {
-		// Grow with what arrives, not with what a length promises.
+		// Grow with what arrives: the length may promise more.
 		chunk := min(rest, max(4<<10, len(w.buf)))
 		start := len(w.buf)
 		w.buf = append(w.buf, make([]byte, chunk)...)
@@ -141,7 +140,7 @@ func (w *wire) length() (int64, error) {
 		return 0, err
 	}
 	if n > uint64(w.left) {
-		return 0, fmt.Errorf("%w: a field of %d bytes in the %d that are left", errMalformed, n, w.left)
+		return 0, fmt.Errorf("%w: field of %d bytes with %d bytes left", errMalformed, n, w.left)
 	}
 	return int64(n), nil
 }
@@ -161,7 +160,7 @@ func (w *wire) skip(typ protowire.Type) error {
 			return err
 		}
 		return w.discard(n)
-	default: // groups are not used by Mesos
+	default: // Mesos uses no groups
 		return fmt.Errorf("%w: wire type %d", errMalformed, typ)
 	}
 }
@@ -184,7 +183,7 @@ func (w *wire) discard(n int64) error {
 	return unexpected(err)
 }
 
-// unexpected turns the end of the stream within a message into what it is.
+// unexpected turns io.EOF, within a message, into io.ErrUnexpectedEOF.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -192,7 +191,7 @@ func unexpected(err error) error {
 	return err
 }
 
-// fields scans a protobuf message that is in memory.
+// fields iterates over a protobuf message in memory.
 type fields struct {
 	rest []byte
 	num  protowire.Number
@@ -204,7 +203,7 @@ type fields struct {
 
 func scan(b []byte) fields { return fields{rest: b} }
 
-// next goes to the next field; it returns false at the end and on an error.
+// next advances to the next field. It returns false at the end and after an error.
 func (f *fields) next() bool {
 	if f.err != nil || len(f.rest) == 0 {
 		return false
@@ -237,7 +236,7 @@ func (f *fields) fail() bool {
 	return false
 }
 
-// nested notes err, of a message within this one.
+// nested records err, the error of a message within this one.
 func (f *fields) nested(err error) {
 	if f.err == nil {
 		f.err = err

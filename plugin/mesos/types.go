@@ -1,0 +1,316 @@
+// Package mesos is a client of the Operator API v1 of Mesos masters (POST /api/v1). It
+// subscribes to a master's events, asks for its state, and follows the redirect of a
+// master that does not lead.
+//
+// Messages are decoded as they stream in, field by field, into small types that have only
+// what DNS needs: a message that holds a whole cluster is never in memory as a whole. No
+// package above this one knows protobuf, RecordIO or the masters' HTTP.
+package mesos
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// TaskState is the v1 TaskState. Unknown values of newer masters are kept.
+type TaskState int32
+
+// The states of the v1 TaskState that other packages compare with. Only a task in
+// TaskRunning is published.
+const (
+	TaskStarting TaskState = 0
+	TaskRunning  TaskState = 1
+	TaskStaging  TaskState = 6
+)
+
+// Terminal reports whether a task in this state has ended. A lost task whose agent returns
+// is announced anew, by a TASK_ADDED with all that is known of it.
+func (s TaskState) Terminal() bool {
+	switch s {
+	case 2, 3, 4, 5, 7, 9, 11, 12: // FINISHED FAILED KILLED LOST ERROR DROPPED GONE GONE_BY_OPERATOR
+		return true
+	}
+	return false
+}
+
+// AgentGone reports whether a task is in this state because its agent is unreachable or
+// was marked gone. Masters send no AGENT_REMOVED for that. If the agent returns, they send
+// AGENT_ADDED.
+func (s TaskState) AgentGone() bool { return s == 10 || s == 12 }
+
+// Visibility is the v1 DiscoveryInfo.Visibility: who should be able to find a task.
+type Visibility int32
+
+// The values of DiscoveryInfo.Visibility, from the narrowest to the widest.
+const (
+	VisibilityFramework Visibility = iota
+	VisibilityCluster
+	VisibilityExternal
+)
+
+// Task is what DNS needs of a v1 Task. Once returned by this package it never changes.
+type Task struct {
+	ID          string // unique within its framework
+	FrameworkID string
+	AgentID     string
+	*App
+	Ports  []PortRange // resource "ports", in the order of the message
+	Status Status      // merged from all statuses so far
+	State  TaskState
+}
+
+// App is the part of a Task that the instances of an app have in common and mostly share.
+// It is never nil and never changes.
+type App struct {
+	Name      string
+	Discovery *Discovery // nil without a DiscoveryInfo
+	Container Container  // port mappings of the ContainerInfo
+	VIPPorts  []VIPPort  // labels VIP_PORTn
+}
+
+// Discovery is a v1 DiscoveryInfo.
+type Discovery struct {
+	Name       string // "" if the message has none
+	Visibility Visibility
+	Ports      []Port
+}
+
+// Port is a v1 Port of a DiscoveryInfo.
+type Port struct {
+	Number   uint32 // as sent, unchecked
+	Name     string
+	Protocol string
+	Host     bool // label network-scope is "host": a port of the agent
+}
+
+// Container is what a v1 ContainerInfo says about ports.
+type Container struct {
+	Docker       bool          // type is DOCKER
+	Networks     int           // number of network_infos
+	PortMappings []PortMapping // of docker if Docker, else of network_infos
+}
+
+// PortMapping is a v1 PortMapping of a NetworkInfo or a DockerInfo.
+type PortMapping struct {
+	HostPort      uint32
+	ContainerPort uint32
+	Protocol      string
+}
+
+// PortRange is a Range of the resource "ports". Both ends are included.
+type PortRange struct{ Begin, End uint64 }
+
+// VIPPort is a task's label VIP_PORTn, in any case: it makes the n-th port of the resource
+// "ports" a host port of this protocol.
+type VIPPort struct {
+	Index    int
+	Protocol string // what stands before "://" in the label's value
+}
+
+// Health is the result of a task's health check.
+type Health int8
+
+// The results of a health check. It is HealthUnknown before the first one.
+const (
+	HealthUnknown Health = iota
+	Healthy
+	Unhealthy
+)
+
+// Status is what the statuses of a task say together: each property comes from the latest
+// status (by timestamp) that has it, since later ones may lack it.
+type Status struct {
+	Networks     []Network     // container_status.network_infos, if any has an address
+	Labels       *StatusLabels // nil if no status had any of these labels
+	Health       Health
+	addressed    bool // an address in Networks can be parsed
+	networksTime float64
+	healthTime   float64
+}
+
+// StatusLabels are the addresses in the labels of a TaskStatus. One that cannot be parsed
+// is the zero netip.Addr, so that it can be counted.
+type StatusLabels struct {
+	Docker []netip.Addr // Docker.NetworkSettings.IPAddress
+	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress
+	time   float64
+}
+
+func (l *StatusLabels) equal(o *StatusLabels) bool {
+	if l == nil || o == nil {
+		return l == o
+	}
+	return slices.Equal(l.Docker, o.Docker) && slices.Equal(l.Mesos, o.Mesos)
+}
+
+// merge takes over what newer says, except where s has it from a later status.
+func (s *Status) merge(newer *Status) {
+	later := newer.networksTime >= s.networksTime && newer.addressed == s.addressed || newer.addressed && !s.addressed
+	if newer.Networks != nil && (s.Networks == nil || later) {
+		s.Networks, s.networksTime, s.addressed = newer.Networks, newer.networksTime, newer.addressed
+	}
+	if newer.Health != HealthUnknown && (s.Health == HealthUnknown || newer.healthTime >= s.healthTime) {
+		s.Health, s.healthTime = newer.Health, newer.healthTime
+	}
+	if newer.Labels != nil && (s.Labels == nil || newer.Labels.time >= s.Labels.time) {
+		s.Labels = newer.Labels
+	}
+}
+
+// Network is a v1 NetworkInfo. An address that cannot be parsed is the zero netip.Addr, so
+// that it can be counted.
+type Network struct {
+	Name         string
+	Addrs        []netip.Addr
+	PortMappings []PortMapping
+}
+
+// Equal reports whether t and o mean the same to DNS. The times of statuses do not matter.
+func (t *Task) Equal(o *Task) bool {
+	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.State == o.State &&
+		equalApps(t.App, o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
+}
+
+func equalApps(a, o *App) bool {
+	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts)
+}
+
+func (d *Discovery) equal(o *Discovery) bool {
+	if d == nil || o == nil {
+		return d == o
+	}
+	return d.Name == o.Name && d.Visibility == o.Visibility && slices.Equal(d.Ports, o.Ports)
+}
+
+func (c *Container) equal(o *Container) bool {
+	return c.Docker == o.Docker && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
+}
+
+func (s *Status) equal(o *Status) bool {
+	return s.Health == o.Health && slices.EqualFunc(s.Networks, o.Networks, Network.equal) && s.Labels.equal(o.Labels)
+}
+
+func (n Network) equal(o Network) bool {
+	return n.Name == o.Name && slices.Equal(n.Addrs, o.Addrs) && slices.Equal(n.PortMappings, o.PortMappings)
+}
+
+// Updated returns the task after the event u. TASK_UPDATED.state is the truth; the state in
+// its status may lag behind.
+func (t *Task) Updated(u TaskUpdated) *Task {
+	next := *t
+	next.State = u.State
+	next.Status.merge(&u.Status)
+	return &next
+}
+
+// KeepNetworks returns t with the networks of older, an earlier message about the same
+// task, if t has none: a container keeps its addresses, but not every message names them.
+func (t *Task) KeepNetworks(older *Task) *Task {
+	if t.Status.Networks != nil || older.Status.Networks == nil || t.AgentID != older.AgentID {
+		return t
+	}
+	next := *t
+	next.Status.Networks, next.Status.networksTime = older.Status.Networks, older.Status.networksTime
+	next.Status.addressed = older.Status.addressed
+	return &next
+}
+
+// Agent is a v1 Agent, or the AgentInfo of a recovered one.
+type Agent struct {
+	ID       string
+	Hostname string
+	Port     uint32     // 5051 if the message has none
+	Addr     netip.Addr // from the pid, else the hostname if it is an IP address, else invalid
+}
+
+// Framework is a v1 Framework.
+type Framework struct {
+	ID       string
+	Name     string
+	Hostname string
+	WebUIURL string
+}
+
+// MasterID identifies a process of a master: MasterInfo.id, or the host:port of its API
+// where that is not known.
+type MasterID string
+
+// State is a v1 GetState: a whole cluster.
+type State struct {
+	Tasks           []*Task
+	Frameworks      []*Framework
+	Agents          []*Agent // registered
+	RecoveredAgents []*Agent // known from the registry, not yet re-registered
+	Malformed       int      // number of objects left out because they could not be decoded
+}
+
+// NoAgents reports whether s has neither registered nor recovered agents.
+func (s *State) NoAgents() bool { return len(s.Agents)+len(s.RecoveredAgents) == 0 }
+
+// Event is Subscribed, TaskAdded, TaskUpdated, AgentAdded, AgentRemoved, FrameworkAdded,
+// FrameworkUpdated, FrameworkRemoved, Heartbeat or Unknown.
+type Event any
+
+// Subscribed is the first event of a stream.
+type Subscribed struct {
+	State     *State
+	Heartbeat time.Duration // interval of heartbeats, 0 if the master announces none
+}
+
+// TaskAdded announces a task, or repeats one with all that is known of it.
+type TaskAdded struct{ Task *Task }
+
+// TaskUpdated changes the state of a task. It has neither name nor ports.
+type TaskUpdated struct {
+	TaskID      string
+	FrameworkID string
+	State       TaskState
+	Status      Status
+}
+
+// AgentAdded announces an agent that has registered or re-registered.
+type AgentAdded struct{ Agent *Agent }
+
+// AgentRemoved says that an agent is gone.
+type AgentRemoved struct{ AgentID string }
+
+// FrameworkAdded announces a framework.
+type FrameworkAdded struct{ Framework *Framework }
+
+// FrameworkUpdated repeats a framework; anything may have changed.
+type FrameworkUpdated struct{ Framework *Framework }
+
+// FrameworkRemoved says that a framework is gone.
+type FrameworkRemoved struct{ FrameworkID string }
+
+// Heartbeat says that the stream is alive.
+type Heartbeat struct{}
+
+// Unknown is an event of an unknown type, or one that is malformed.
+type Unknown struct{}
+
+// EventType returns the name of the v1 Event.Type of ev.
+func EventType(ev Event) string {
+	switch ev.(type) {
+	case Subscribed:
+		return "SUBSCRIBED"
+	case TaskAdded:
+		return "TASK_ADDED"
+	case TaskUpdated:
+		return "TASK_UPDATED"
+	case AgentAdded:
+		return "AGENT_ADDED"
+	case AgentRemoved:
+		return "AGENT_REMOVED"
+	case FrameworkAdded:
+		return "FRAMEWORK_ADDED"
+	case FrameworkUpdated:
+		return "FRAMEWORK_UPDATED"
+	case FrameworkRemoved:
+		return "FRAMEWORK_REMOVED"
+	case Heartbeat:
+		return "HEARTBEAT"
+	}
+	return "UNKNOWN"
+}
