@@ -47,9 +47,9 @@ bench: ## benchmarks with allocations, compared with those in docs/performance; 
 bench-baseline: ## benchmarks, kept to compare others with
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./... | grep -E '^(goos|goarch|cpu|pkg|Benchmark)' >$(BASELINE)
 
-bench-e2e: build ## the whole program measured, written to docs/performance
+bench-e2e: build ## the whole program measured, written to docs/performance/figures.md
 	test/install-peers.sh dnsperf named
-	$(GO) run ./test/performance -readme README.md
+	$(GO) run ./test/performance
 
 # By executions, since Go before 1.27 may take the end of a time for a failure
 # (go.dev/issue/75804); and with few of them for making inputs smaller, which

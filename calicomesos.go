@@ -1,6 +1,38 @@
-// Package calicomesos is a CoreDNS plugin that names the tasks of an Apache
-// Mesos cluster. It watches the leading master and answers from memory, in the
-// naming schemes of Mesos-DNS and of DC/OS.
+// Package calicomesos is a CoreDNS plugin that serves DNS names for the tasks of an Apache
+// Mesos cluster, in the naming schemes of Mesos-DNS and of DC/OS.
+//
+// # From an event to an answer
+//
+// A task starts, and the leading master sends an event to everyone who is subscribed.
+//
+//	plugin/mesos       reads it from the stream and decodes it
+//	plugin/detector    has found the master that leads
+//	plugin/watch       sends it to the loop that owns the model of the cluster
+//	plugin/cluster     applies it, and tells what has changed
+//	publish.go         hands each changed object, before and after, to the rules
+//	records.go         names it: which records it makes in each scheme
+//	ports.go           with which addresses and ports
+//	plugin/zone        removes and adds the records in a transaction, and publishes it
+//	calicomesos.go     answers the next query from what is published
+//	transfer.go        transfers it, and notify.go tells secondaries that it has changed
+//
+// plugin/watch and what it stands on know no DNS; this package knows no protobuf, nothing of
+// the masters' HTTP and nothing of elections.
+//
+// # From a Corefile to a running stanza
+//
+// options.go parses a stanza into options, zones.go makes zones of them, and setup.go starts
+// and stops the stanza. mesos.go has the watchers: stanzas that watch a cluster in the same
+// way share one, also across a reload.
+//
+// # Goroutines
+//
+// CoreDNS calls ServeDNS, Transfer and the metrics in goroutines of its own. They read
+// published generations of zones through one atomic pointer each, and take no lock. The loop
+// of a watcher is the only writer: it calls the publishers of the stanzas. A stanza owns one
+// goroutine, that of its notifier. A watcher owns those that package watch lists. They end
+// before the stop of their owner returns, except for a NOTIFY that a secondary does not
+// answer. The goroutine of a transfer ends when *transfer* has read it.
 package calicomesos
 
 import (
@@ -38,26 +70,28 @@ type CalicoMesos struct {
 	Fall fall.F
 
 	zones     []*zone.Zone  // the most specific first
-	bypass    []string      // zones whose answers are not to be cached
-	ready     chan struct{} // closed once a first state was published
+	bypass    []string      // zones whose answers *cache* must not cache
+	ready     chan struct{} // closed when a first state is published
 	transfers transfers
 }
 
-// Name returns the plugin's name in a Corefile.
+// Name implements plugin.Handler.
 func (c *CalicoMesos) Name() string { return pluginName }
 
-// Ready reports whether a first state of the cluster was published.
+// Ready implements ready.Readiness. The plugin is ready when a first state of the cluster is
+// published.
 func (c *CalicoMesos) Ready() bool { return isClosed(c.ready) }
 
-// CacheBypassZones returns the zones that *cache* is to leave alone: an answer
-// here is always the newest, and cheaper than a copy of it.
+// CacheBypassZones implements cache.ZoneBypasser: an answer from a zone is current, and
+// cheaper than a cached copy.
 func (c *CalicoMesos) CacheBypassZones() []string { return c.bypass }
 
-// ServeDNS answers for names in the plugin's zones, and passes on all others.
+// ServeDNS implements plugin.Handler. It answers for names in the zones, and passes others
+// on.
 //
-// It keeps little on the stack, and what makes the answer has returned when that is
-// written: a goroutine serves one question, begins with a short stack, and copies it
-// for a longer one where CoreDNS, plugins and system calls do not fit.
+// The functions that make the answer return before it is written, which keeps the stack
+// small: a goroutine serves one query, starts with a small stack, and would copy it to a
+// larger one for CoreDNS's plugins and the system call.
 func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
 	m, ours := c.reply(w, r)
 	switch {
@@ -66,19 +100,19 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 	case m == nil:
 		return dns.RcodeRefused, nil
 	}
-	// Success, since the message is written: CoreDNS would send another one.
+	// The message is written: CoreDNS would write another one for any other rcode.
 	return dns.RcodeSuccess, w.WriteMsg(m)
 }
 
-// reply returns the answer to r, nil to refuse it, and whether it is for the next
-// plugin to say.
+// reply returns the reply to r, or nil to refuse it. It returns false if the next plugin
+// must reply.
 func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours bool) {
 	if len(r.Question) == 0 {
 		return nil, false
 	}
 	q := &r.Question[0]
 	name := strings.ToLower(q.Name)
-	z, owner := c.match(name)
+	z, rel := c.match(name)
 	if z == nil || r.Opcode != dns.OpcodeQuery {
 		return nil, false
 	}
@@ -89,9 +123,9 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	if gen == nil {
 		return notReady(r), true
 	}
-	res := gen.Lookup(owner, q.Name, q.Qtype, rand.Uint32())
-	// A name that is known lacks a type even where the others are not: clients give a
-	// name up if one of its two kinds of addresses fails.
+	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32())
+	// A name with records lacks other types even in an incomplete zone: clients give up on
+	// a name if the query for one of its two address types fails.
 	if !res.Records && !gen.Complete() {
 		return notReady(r), true
 	}
@@ -101,18 +135,18 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	return answer(&request.Request{W: w, Req: r}, gen, &res), true
 }
 
-// match returns the zone of a name in lower case and its owner name in it; nil
-// outside of all.
+// match returns the zone of name, and name relative to its origin. It returns nil if name is
+// in no zone.
 func (c *CalicoMesos) match(name string) (*zone.Zone, string) {
 	for _, z := range c.zones {
-		if owner, ok := z.Relative(name); ok {
-			return z, owner
+		if rel, ok := z.Relative(name); ok {
+			return z, rel
 		}
 	}
 	return nil, ""
 }
 
-// answer returns res as a message.
+// answer returns the message for a result of gen.
 func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetReply(state.Req)
@@ -125,12 +159,12 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	case len(m.Answer) == 0:
 		m.Ns = []dns.RR{gen.SOA()}
 	}
-	opt := state.Req.IsEdns0() // which CoreDNS adds, if the message has none
+	opt := state.Req.IsEdns0() // CoreDNS adds it to the message
 	if opt != nil && gen.Stale() {
-		opt = explanation(dns.ExtendedErrorCodeStaleAnswer)
+		opt = extendedError(dns.ExtendedErrorCodeStaleAnswer)
 	}
 	if len(m.Extra) > 0 {
-		trim(m, state, opt)
+		trimExtra(m, state, opt)
 	}
 	if gen.Stale() && opt != nil {
 		m.Extra = append(m.Extra, opt)
@@ -138,26 +172,26 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	return m
 }
 
-// notReady answers SERVFAIL, since nothing is known of the name, or not yet.
+// notReady returns SERVFAIL, for a name of which nothing is known yet.
 func notReady(r *dns.Msg) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetRcode(r, dns.RcodeServerFailure)
 	if r.IsEdns0() != nil {
-		m.Extra = []dns.RR{explanation(dns.ExtendedErrorCodeNotReady)}
+		m.Extra = []dns.RR{extendedError(dns.ExtendedErrorCodeNotReady)}
 	}
 	return m
 }
 
-// explanation is an extended error (RFC 8914), for a client that speaks EDNS.
-func explanation(code uint16) *dns.OPT {
+// extendedError returns an extended DNS error (RFC 8914), for a client that uses EDNS.
+func extendedError(code uint16) *dns.OPT {
 	o := &dns.OPT{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}}
 	o.Option = []dns.EDNS0{&dns.EDNS0_EDE{InfoCode: code}}
 	return o
 }
 
-// trim drops what of ADDITIONAL does not fit beside the OPT that the message will have,
-// so that TC is set only where ANSWER does not fit (RFC 2181, section 9).
-func trim(m *dns.Msg, state *request.Request, opt *dns.OPT) {
+// trimExtra drops records from ADDITIONAL that do not fit beside opt, the OPT record that the
+// message will have, so that TC is set only if ANSWER does not fit (RFC 2181, section 9).
+func trimExtra(m *dns.Msg, state *request.Request, opt *dns.OPT) {
 	size := state.Size()
 	if state.Proto() == "tcp" {
 		size = dns.MaxMsgSize
@@ -165,7 +199,7 @@ func trim(m *dns.Msg, state *request.Request, opt *dns.OPT) {
 	if opt != nil {
 		size -= dns.Len(opt)
 	}
-	// Compressed, each record in ANSWER has two octets for its owner, which is QNAME.
+	// With compression, the owner of each record in ANSWER, which is QNAME, has two octets.
 	most := m.Len() - len(m.Answer)*(len(m.Question[0].Name)+1-2)
 	if most <= size {
 		return
@@ -176,7 +210,7 @@ func trim(m *dns.Msg, state *request.Request, opt *dns.OPT) {
 		m.Extra = extra[:n]
 		return m.Len() <= size
 	}
-	low, high := 0, len(extra) // fits(low), or nothing does; not fits(high+1)
+	low, high := 0, len(extra) // low records fit, or none does; high+1 do not
 	for low < high {
 		if mid := (low + high + 1) / 2; fits(mid) {
 			low = mid
@@ -185,4 +219,14 @@ func trim(m *dns.Msg, state *request.Request, opt *dns.OPT) {
 		}
 	}
 	m.Extra = extra[:low]
+}
+
+// isClosed reports whether c is closed.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +13,9 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/plugin/watch"
 	"github.com/calicomesos/calicomesos/plugin/zone"
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
@@ -114,7 +115,7 @@ func TestChangesAreSeen(t *testing.T) {
 	s := startServer(t, fmt.Sprintf("cache\n%s {\n master %s\n}", pluginName, master.URL))
 	expect := func(name, want string) {
 		t.Helper()
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			if got := answers(s.ask(name, dns.TypeA)); got != want {
 				return fmt.Sprintf("%s is %q, not %q", name, got, want)
 			}
@@ -173,7 +174,7 @@ func TestNoState(t *testing.T) {
 	}
 	m.Load(state)
 	m.Lead()
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		if got := answers(s.ask("nginx.marathon.mesos.", dns.TypeA)); got != "192.168.84.192" {
 			return "nginx is " + got
 		}
@@ -195,7 +196,7 @@ func TestNoState(t *testing.T) {
 	}
 
 	m.AddAgent(tut.Agent(1, "172.24.197.102"))
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		if got := answers(s.ask("other.mesos.", dns.TypeA)); got != "192.0.2.99" {
 			return "no fallthrough: " + got
 		}
@@ -333,10 +334,10 @@ func direct(tb testing.TB, tasks int) *CalicoMesos {
 	zones := o.newZones(nil, false)
 	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 	c := cluster.New(nil)
-	c.Apply(mesos.Subscribed{State: bigState(tb, tasks, 3)})
-	ch := c.Take()
-	p.publish(&ch, zone.Status{Complete: true})
-	return &CalicoMesos{zones: slices.Concat(zones[:]...)}
+	c.State(bigState(tb, tasks, 3), cluster.Leader{ID: "m"}, time.Now())
+	ch := c.Flush()
+	p.Publish(&ch, watch.Status{Complete: true})
+	return &CalicoMesos{zones: zones.all()}
 }
 
 // bigState is the state of a large cluster, through the client's decoder.

@@ -15,10 +15,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/miekg/dns"
 )
@@ -176,7 +178,7 @@ var deviations = []deviation{
 			for _, f := range m.state.Frameworks.Frameworks {
 				u, err := url.Parse(f.FrameworkInfo.WebUIURL)
 				if err == nil && u.Port() != "" && net.ParseIP(f.FrameworkInfo.Hostname) != nil {
-					name := frag(f.FrameworkInfo.Name) + ".mesos."
+					name := labels(f.FrameworkInfo.Name) + ".mesos."
 					all = append(all, recorded{"SRV", "_framework._tcp." + name, name + ":" + u.Port()})
 				}
 			}
@@ -236,7 +238,7 @@ func (m *moment) owners(t *mesostest.Task) []string {
 	var framework string
 	for _, f := range m.state.Frameworks.Frameworks {
 		if f.FrameworkInfo.ID.Value == t.FrameworkID.Value {
-			framework = frag(f.FrameworkInfo.Name)
+			framework = labels(f.FrameworkInfo.Name)
 		}
 	}
 	suffix := canonicalSuffix(t.TaskID.Value, t.AgentID.Value)
@@ -433,7 +435,7 @@ func replayStream(t *testing.T, file string) {
 		replay.SendTo(index[last].End())
 		state := readState(t, filepath.Join(snap.dir, "get_state.json"))
 		want := expected(&moment{state, port}, mesosDNSLines(t, filepath.Join(snap.dir, "mesos-dns.txt")))
-		eventually(t, func() string { return s.compare(snap.name, state, want) })
+		loopback.Eventually(t, func() string { return s.compare(snap.name, state, want) })
 	}
 	if compared == 0 {
 		t.Error("no snapshot falls into the stream")
@@ -533,9 +535,13 @@ func compareStates(t *testing.T, file string) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Apply(ev)
+			if first, ok := ev.(mesos.Subscribed); ok {
+				c.State(first.State, cluster.Leader{ID: "m", Certain: true}, time.Now())
+				continue
+			}
+			c.Event(ev)
 		}
-		c.Take()
+		c.Flush()
 		if answer, err = os.ReadFile(filepath.Join(snap.dir, "get_state.pb")); err != nil {
 			t.Fatal(err)
 		}
@@ -544,9 +550,9 @@ func compareStates(t *testing.T, file string) {
 			t.Fatal(err)
 		}
 		for range 2 { // an empty answer is believed the second time
-			c.BeginCompare()
-			n := c.Compare(state, true)
-			if ch := c.Take(); n != 0 || !ch.Empty() {
+			c.BeginReconcile()
+			n := c.Listed(state, true)
+			if ch := c.Flush(); n != 0 || !ch.Empty() {
 				t.Errorf("%s: %d differences: %+v", snap.name, n, ch)
 			}
 		}

@@ -137,22 +137,6 @@ func (s *server) axfr(zone string) ([]dns.RR, error) {
 	return rrs[:len(rrs)-1], nil
 }
 
-// eventually asks until check returns "", which says what is still missing.
-func eventually(t *testing.T, check func() string) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		missing := check()
-		if missing == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(missing)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 // answers returns the data of the records in ANSWER, sorted, separated by blanks.
 func answers(m *dns.Msg) string {
 	var data []string

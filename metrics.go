@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/watch"
 
 	"github.com/coredns/coredns/plugin"
 
@@ -12,64 +13,74 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
+// Counters, which watchers count through an observer. README.md, "Metrics", lists them.
 var (
-	// eventsTotal counts the events received from masters.
-	eventsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "events_total",
-		Help: "Counter of events received from masters, by type.",
-	}, []string{"cluster", "type"})
-	// connectsTotal counts the attempts to subscribe to a master.
-	connectsTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "connects_total",
-		Help: "Counter of attempts to subscribe to a master, or to ask for its state, by result: ok, refused (the master said why) or failed.",
-	}, []string{"cluster", "result"})
-	// malformedTotal counts what masters sent and could not be decoded.
-	malformedTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "malformed_total",
-		Help: "Counter of tasks, agents and frameworks in states of masters that could not be decoded.",
-	}, []string{"cluster"})
-	// differencesTotal counts what a comparison with the master found.
-	differencesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "reconcile_differences_total",
-		Help: "Counter of agents, frameworks and tasks that changed without an event, as a comparison with the master found.",
-	}, []string{"cluster"})
-	// savesTotal counts the snapshots written.
-	savesTotal = promauto.NewCounterVec(prometheus.CounterOpts{
-		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "snapshot_writes_total",
-		Help: "Counter of snapshots written to the file, by result: ok or failed.",
-	}, []string{"cluster", "result"})
-	// publishDuration measures how long a change takes to be answered.
+	eventsTotal = promauto.NewCounterVec(counter("events_total",
+		"Counter of events received from masters, by type."), []string{"cluster", "type"})
+	connectsTotal = promauto.NewCounterVec(counter("connects_total",
+		"Counter of attempts to subscribe to a master or to poll it, by result: ok, refused (the master answered with an error) or failed."), []string{"cluster", "result"})
+	malformedTotal = promauto.NewCounterVec(counter("malformed_total",
+		"Counter of tasks, agents and frameworks in the states of masters that could not be decoded."), []string{"cluster"})
+	differencesTotal = promauto.NewCounterVec(counter("reconcile_differences_total",
+		"Counter of agents, frameworks and tasks that had changed without an event when they were compared with the master."), []string{"cluster"})
+	savesTotal = promauto.NewCounterVec(counter("snapshot_writes_total",
+		"Counter of snapshots written to the file, by result: ok or failed."), []string{"cluster", "result"})
 	publishDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "publish_duration_seconds",
-		Help:    "Histogram of the time from an event's arrival to the changed answer.",
+		Help:    "Histogram of the time from the arrival of an event to the changed answers.",
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"cluster"})
 )
 
-// countConnect notes the result of an attempt to subscribe.
-func countConnect(cluster string, err error) {
-	var refused *mesos.StatusError
-	result := "failed"
-	switch {
-	case err == nil:
-		result = "ok"
-	case errors.As(err, &refused):
-		result = "refused"
-	}
-	connectsTotal.WithLabelValues(cluster, result).Inc()
+func counter(name, help string) prometheus.CounterOpts {
+	return prometheus.CounterOpts{Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help}
 }
 
-// countSave notes the result of writing a snapshot.
-func countSave(cluster string, err error) {
+// observer counts what the watcher of a cluster does. Its value is the label "cluster".
+type observer string
+
+var _ watch.Observer = observer("")
+
+// Connected implements watch.Observer.
+func (o observer) Connected(err error) {
+	result := "ok"
+	if errors.As(err, new(*mesos.StatusError)) {
+		result = "refused"
+	} else if err != nil {
+		result = "failed"
+	}
+	connectsTotal.WithLabelValues(string(o), result).Inc()
+}
+
+// Received implements watch.Observer.
+func (o observer) Received(eventType string) {
+	eventsTotal.WithLabelValues(string(o), eventType).Inc()
+}
+
+// Malformed implements watch.Observer.
+func (o observer) Malformed(n int) { malformedTotal.WithLabelValues(string(o)).Add(float64(n)) }
+
+// Reconciled implements watch.Observer.
+func (o observer) Reconciled(differences int) {
+	differencesTotal.WithLabelValues(string(o)).Add(float64(differences))
+}
+
+// Published implements watch.Observer.
+func (o observer) Published(delay time.Duration) {
+	publishDuration.WithLabelValues(string(o)).Observe(delay.Seconds())
+}
+
+// SnapshotWritten implements watch.Observer.
+func (o observer) SnapshotWritten(err error) {
 	result := "ok"
 	if err != nil {
 		result = "failed"
 	}
-	savesTotal.WithLabelValues(cluster, result).Inc()
+	savesTotal.WithLabelValues(string(o), result).Inc()
 }
 
-// showCounters exposes the counters of a cluster before there is anything to count.
-func showCounters(cluster string) {
+// showCluster exposes the counters of a cluster before there is anything to count.
+func showCluster(cluster string) {
 	for _, result := range []string{"ok", "refused", "failed"} {
 		connectsTotal.WithLabelValues(cluster, result)
 	}
@@ -95,74 +106,81 @@ func gaugeDesc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(plugin.Namespace, pluginName, name), help, labels, nil)
 }
 
+// Gauges, which are collected from the running stanzas.
 var (
-	tasksDesc      = gaugeDesc("tasks", "Number of tasks known, running or not.", "cluster")
-	agentsDesc     = gaugeDesc("agents", "Number of agents known.", "cluster")
-	frameworksDesc = gaugeDesc("frameworks", "Number of frameworks known.", "cluster")
-	heldDesc       = gaugeDesc("held_tasks", "Number of tasks kept from before a failover, until their agents have re-registered.", "cluster")
+	tasksDesc      = gaugeDesc("tasks", "Number of known tasks, running or not.", "cluster")
+	agentsDesc     = gaugeDesc("agents", "Number of known agents.", "cluster")
+	frameworksDesc = gaugeDesc("frameworks", "Number of known frameworks.", "cluster")
+	retainedDesc   = gaugeDesc("held_tasks", "Number of tasks retained from before a failover, until their agents have re-registered.", "cluster")
 	syncedDesc     = gaugeDesc("synced", "1 while connected to the leading master with a complete state, else 0.", "cluster")
 	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke, or since the start if none has.", "cluster")
 	leaderDesc     = gaugeDesc("leader_info", "1 for the leading master as last known.", "cluster", "master")
-	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone")
-	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone")
-	skippedDesc    = gaugeDesc("skipped", "Number of names and addresses of the present state that are not published, by reason.", "server", "zone", "reason")
+	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone", "view")
+	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone", "view")
+	skippedDesc    = gaugeDesc("skipped", "Number of names, addresses and ports of the present state that are not published, by reason.", "server", "zone", "view", "reason")
 )
 
 func init() { prometheus.MustRegister(&running) }
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, heldDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc} {
+	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. Of several instances that watch one
-// cluster, or serve one zone on one address, the first is exposed.
+// Collect implements prometheus.Collector. Of watchers with the same masters, and of zones
+// with the same labels, it exposes the one that has run longest.
 func (r *registry) Collect(ch chan<- prometheus.Metric) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	seen := make(map[[2]string]bool)
-	for _, i := range r.instances {
-		if id := [2]string{"cluster", i.watcher.name}; !seen[id] {
-			seen[id] = true
-			collectWatcher(ch, i.watcher.watcher)
+	seen := make(map[any]bool)
+	for _, c := range r.clusters {
+		if !seen[c.name] {
+			seen[c.name] = true
+			collectCluster(ch, c)
 		}
-		for z := range i.publisher.all {
-			if id := [2]string{i.server, z.Origin}; !seen[id] {
+	}
+	for _, s := range r.stanzas {
+		for z := range s.publisher.all {
+			if id := [3]string{s.id.server, z.Origin, s.id.view}; !seen[id] {
 				seen[id] = true
-				collectZone(ch, i.server, z)
+				collectZone(ch, id[:], z)
 			}
 		}
 	}
 }
 
-func collectWatcher(ch chan<- prometheus.Metric, w *watcher) {
+func collectCluster(ch chan<- prometheus.Metric, c *watchedCluster) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{w.name}, labels...)...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{c.name}, labels...)...)
 	}
-	s := w.stats.Load()
-	gauge(tasksDesc, float64(s.counts.Tasks))
-	gauge(agentsDesc, float64(s.counts.Agents))
-	gauge(frameworksDesc, float64(s.counts.Frameworks))
-	gauge(heldDesc, float64(s.counts.Held))
+	s := c.Stats()
+	gauge(tasksDesc, float64(s.Tasks))
+	gauge(agentsDesc, float64(s.Agents))
+	gauge(frameworksDesc, float64(s.Frameworks))
+	gauge(retainedDesc, float64(s.Retained))
 	synced := 0.0
-	if s.synced {
+	if s.Synced {
 		synced = 1
 	}
 	gauge(syncedDesc, synced)
-	gauge(ageDesc, max(time.Since(time.Unix(0, w.heard.Load())).Seconds(), 0)) // clocks are set back
-	if s.leader != "" {
-		gauge(leaderDesc, 1, s.leader)
+	gauge(ageDesc, max(time.Since(s.Heard).Seconds(), 0)) // clocks are set back
+	if s.Leader != "" {
+		gauge(leaderDesc, 1, s.Leader)
 	}
 }
 
-func collectZone(ch chan<- prometheus.Metric, server string, z *publishedZone) {
+// collectZone collects the gauges of a zone. labels are server, zone and view.
+func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
 	if gen := z.Current(); gen != nil {
-		ch <- prometheus.MustNewConstMetric(recordsDesc, prometheus.GaugeValue, float64(gen.Records()), server, z.Origin)
-		ch <- prometheus.MustNewConstMetric(serialDesc, prometheus.GaugeValue, float64(gen.Serial()), server, z.Origin)
+		gauge(recordsDesc, float64(gen.Records()), labels...)
+		gauge(serialDesc, float64(gen.Serial()), labels...)
 	}
 	for why, n := range z.skipped.Load() {
-		ch <- prometheus.MustNewConstMetric(skippedDesc, prometheus.GaugeValue, float64(n), server, z.Origin, reasonNames[why])
+		gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)
 	}
 }

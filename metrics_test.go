@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/calicomesos/calicomesos/test/loopback"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -52,12 +54,12 @@ func gathered(t *testing.T) (names map[string]string, values map[string]float64)
 func TestMetrics(t *testing.T) {
 	s, master := tutorial(t, "")
 	cluster := ""
-	for _, i := range running.instances {
-		cluster = i.watcher.name
+	for _, c := range running.clusters {
+		cluster = c.name
 	}
 	master.Inject([]byte("2\n\x08\x63")) // an event of an unknown type
 	unknown := fmt.Sprintf("events_total{cluster=%s,type=UNKNOWN}", cluster)
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		if _, values := gathered(t); values[unknown] != 1 {
 			return fmt.Sprint(values)
 		}
@@ -65,17 +67,17 @@ func TestMetrics(t *testing.T) {
 	})
 	names, values := gathered(t)
 	for metric, want := range map[string]float64{
-		"tasks{cluster=%s}":                                                               10,
-		"agents{cluster=%s}":                                                              2,
-		"frameworks{cluster=%s}":                                                          1,
-		"synced{cluster=%s}":                                                              1,
-		"leader_info{cluster=%s,master=%s}":                                               1,
-		"connects_total{cluster=%s,result=ok}":                                            1,
-		"events_total{cluster=%s,type=SUBSCRIBED}":                                        1,
-		"publish_duration_seconds{cluster=%s}":                                            1,
-		"records{server=dns://127.0.0.1:0,zone=168.192.in-addr.arpa.}":                    7,
-		"skipped{reason=name,server=dns://127.0.0.1:0,zone=mesos.}":                       0,
-		"skipped{reason=reserved,server=dns://127.0.0.1:0,zone=dcos.thisdcos.directory.}": 0,
+		"tasks{cluster=%s}":                                                  10,
+		"agents{cluster=%s}":                                                 2,
+		"frameworks{cluster=%s}":                                             1,
+		"synced{cluster=%s}":                                                 1,
+		"leader_info{cluster=%s,master=%s}":                                  1,
+		"connects_total{cluster=%s,result=ok}":                               1,
+		"events_total{cluster=%s,type=SUBSCRIBED}":                           1,
+		"publish_duration_seconds{cluster=%s}":                               1,
+		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}": 7,
+		"skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}":    0,
+		"skipped{reason=reserved,server=dns://127.0.0.1:0,view=,zone=dcos.thisdcos.directory.}": 0,
 	} {
 		metric = strings.Replace(metric, "master=%s", "master="+strings.TrimPrefix(cluster, "http://"), 1)
 		metric = strings.Replace(metric, "%s", cluster, 1)

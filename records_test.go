@@ -52,7 +52,7 @@ func TestFrag(t *testing.T) {
 		"...":                           "",
 		strings.Repeat("c", 70) + ".d_": strings.Repeat("c", 63) + ".d",
 	} {
-		if got := frag(x); got != want {
+		if got := labels(x); got != want {
 			t.Errorf("frag of %q is %q, want %q", x, got, want)
 		}
 	}
@@ -64,7 +64,7 @@ func TestTails(t *testing.T) {
 		tail   zone.Sub
 		label  string
 	}{{mesosDNS, slave, "slave"}, {dcos, containerip, "containerip"}, {dcos, agentip, "agentip"}, {dcos, autoip, "autoip"}} {
-		if got := tails[tc.scheme][tc.tail-1]; got != tc.label {
+		if got := subdomains[tc.scheme][tc.tail-1]; got != tc.label {
 			t.Errorf("%s is %s", tc.label, got)
 		}
 	}
@@ -81,10 +81,10 @@ func TestSpell(t *testing.T) {
 	} {
 		n := naming{suffix: "-hash5-s0"}
 		n.spell(tc.name, "f")
-		if n.app != tc.name+".f" || n.task != tc.canonical+".f" || n.service != tc.service {
-			t.Errorf("%s: %s, %s, %s", tc.name, n.app, n.task, n.service)
+		if n.app != tc.name+".f" || n.canonical != tc.canonical+".f" || n.service != tc.service {
+			t.Errorf("%s: %s, %s, %s", tc.name, n.app, n.canonical, n.service)
 		}
-		for l := range strings.SplitSeq(n.task+"."+n.service, ".") {
+		for l := range strings.SplitSeq(n.canonical+"."+n.service, ".") {
 			if len(l) > maxLabel {
 				t.Errorf("%s: label %s has %d bytes", tc.name, l, len(l))
 			}
@@ -138,12 +138,12 @@ func (f *fixture) records(sch scheme) ([]string, [reasons]int) {
 }
 
 func (s *recordSet) text(sch scheme) []string {
-	z := zone.New(zone.Config{Origin: ".", NS: "ns.", Subs: tails[sch]})
+	z := zone.New(zone.Config{Origin: ".", NS: "ns.", Subs: subdomains[sch]})
 	tx := z.Begin()
 	for _, r := range s.records {
 		if r.scheme == sch {
-			r.owner.Rel = strings.TrimSuffix(r.owner.Rel, ".")
-			tx.Add(r.owner, r.Record)
+			r.name.Rel = strings.TrimSuffix(r.name.Rel, ".")
+			tx.Add(r.name, r.Record)
 		}
 	}
 	tx.Publish(time.Now(), zone.Status{Complete: true})
@@ -547,7 +547,7 @@ func TestFrameworkRules(t *testing.T) {
 		{"foo.leader", "", addrs[:1], "A foo.leader 10.0.0.9", -1},
 		{"***", "", addrs, "", badName},
 	} {
-		r := rules{nsOwners: []string{"ns1"}}
+		r := rules{nsNames: []string{"ns1"}}
 		var out recordSet
 		r.framework(&cluster.Framework{Framework: &mesos.Framework{Name: tc.name, WebUIURL: tc.webui}, Addrs: tc.addrs}, &out)
 		if got := strings.Join(out.text(mesosDNS), "; "); got != tc.want {
@@ -612,7 +612,7 @@ func FuzzNames(f *testing.F) {
 		var out recordSet
 		fx.rules.task(cluster.Instance{Task: &fx.task, Framework: &cluster.Framework{Framework: &fx.framework}, Agent: &fx.agent}, &out)
 		for _, r := range out.records {
-			for _, owner := range []string{r.owner.Rel, r.Target().Rel} {
+			for _, owner := range []string{r.name.Rel, r.Target().Rel} {
 				for l := range strings.SplitSeq(strings.TrimSuffix(owner, "."), ".") {
 					if owner != "" && (!legalLabel.MatchString(l) || len(l) > maxLabel) {
 						t.Fatalf("label %q of %q is not legal", l, owner)

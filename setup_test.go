@@ -21,8 +21,10 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/snapshot"
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/miekg/dns"
 )
 
@@ -35,7 +37,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := fmt.Sprint(o.zones, o.cluster.masters, o.rules.sources, o.ttl, o.startup, o.fall.Zones, o.bypassZones())
+	got := fmt.Sprint(o.zones, o.cluster.masters, o.rules.sources, o.ttl, o.startupTimeout, o.fall.Zones, o.bypassZones())
 	want := "[[mesos.] [dcos.thisdcos.directory.] []] [http://127.0.0.1:5050/api/v1] [0 1] 5 5s [] [mesos. dcos.thisdcos.directory.]"
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
@@ -61,7 +63,7 @@ func TestProperties(t *testing.T) {
 		"calicomesos {\n ns Dns1.Example.org 192.0.2.1 ::ffff:192.0.2.2\n} | dns1.example.org. [192.0.2.1 192.0.2.2]":                func(o *options) any { return o.nsName + " " + fmt.Sprint(o.nsAddrs) },
 		"calicomesos {\n ttl 0\n} | 0":                                                                                               func(o *options) any { return o.ttl },
 		"calicomesos {\n ttl 3600\n} | 3600":                                                                                         func(o *options) any { return o.ttl },
-		"calicomesos {\n startup_timeout 0s\n} | 0s":                                                                                 func(o *options) any { return o.startup },
+		"calicomesos {\n startup_timeout 0s\n} | 0s":                                                                                 func(o *options) any { return o.startupTimeout },
 		"calicomesos {\n fallthrough\n} | [.]":                                                                                       func(o *options) any { return o.fall.Zones },
 		"calicomesos {\n fallthrough x.mesos\n} | [x.mesos.]":                                                                        func(o *options) any { return o.fall.Zones },
 		"calicomesos mesos 10.0.0.0/8 {\n fallthrough\n} | [mesos. dcos.thisdcos.directory.]":                                        func(o *options) any { return o.bypassZones() },
@@ -94,7 +96,7 @@ func TestErrors(t *testing.T) {
 		"calicomesos 10.0.0.1":                                    {`"10.0.0.1"`},
 		"calicomesos mesös":                                       {`"mesös"`},
 		"calicomesos *.mesos":                                     {`"*.mesos"`},
-		"calicomesos " + strings.Repeat("abcdefghi.", 25) + "abc": {"abcdefghi.abc", "no domain name"},
+		"calicomesos " + strings.Repeat("abcdefghi.", 25) + "abc": {"abcdefghi.abc", "must be a domain name"},
 		"calicomesos {\n ns .\n}":                                 {`"ns"`, `"."`},
 		"calicomesos 10.0.0.0/99":                                 {`"10.0.0.0/99"`},
 		"calicomesos 10.0.0.0/8":                                  {`"10.in-addr.arpa."`, "forward"},
@@ -117,14 +119,14 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n master a\n}":                             {`"master"`, `"a"`, "port"},
 		"calicomesos {\n master a:1 a:1\n}":                       {`"master"`, `"a:1"`, "repeated"},
 		"calicomesos {\n master http://me:hunter2@a:1\n}":         {`"master"`, `"http://***@a:1"`},
-		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `no host:port`},
+		"calicomesos {\n master zk://me:hunter2@a/mesos\n}":       {`"master"`, `"zk://***@a/mesos"`, `must be host:port`},
 		"calicomesos {\n master zk://me:hunter2 a:2181/mesos\n}":  {`"master"`, `"zk://***"`},
 		"calicomesos {\n master http://me:hunter2/x@a:5050\n}":    {`"master"`, `"http://***@a:5050"`, "malformed"},
 		"calicomesos {\n master http://me:9hunter2\n}":            {`"master"`, `"http://***"`},
 		"calicomesos {\n master http://[::1]:1 http://[::1]:1\n}": {`"master"`, `"http://[::1]:1"`, "repeated"},
 		"calicomesos {\n master me:hunter2\n}":                    {`"master"`, `"***"`},
-		"calicomesos {\n master zk://a:2181/mesos b:5050\n}":      {`"master"`, `"b:5050"`, "ZooKeeper names all"},
-		"calicomesos {\n master b:5050\n master zk://a:1/m\n}":    {`"master"`, `"zk://a:1/m"`, "ZooKeeper names all"},
+		"calicomesos {\n master zk://a:2181/mesos b:5050\n}":      {`"master"`, `"b:5050"`, "ZooKeeper must be the only master"},
+		"calicomesos {\n master b:5050\n master zk://a:1/m\n}":    {`"master"`, `"zk://a:1/m"`, "ZooKeeper must be the only master"},
 		"calicomesos {\n master file:///nowhere\n}":               {`"master"`, `"file:///nowhere"`, "no such file"},
 		"calicomesos {\n credentials nowhere\n}":                  {`"credentials"`, "nowhere"},
 		"calicomesos {\n credentials a b\n}":                      {`"credentials"`, `"a"`, "at most 1"},
@@ -132,7 +134,7 @@ func TestErrors(t *testing.T) {
 		"calicomesos {\n tls a b c d\n}":                          {`"tls"`, `"d"`, "at most 3"},
 		"calicomesos {\n tls nowhere\n}":                          {`"tls"`, `"nowhere"`},
 		"calicomesos {\n tls_servername a..b\n}":                  {`"tls_servername"`, `"a..b"`},
-		"calicomesos {\n poll 999ms\n}":                           {`"poll"`, `"999ms"`, "1s and more"},
+		"calicomesos {\n poll 999ms\n}":                           {`"poll"`, `"999ms"`, "at least 1s"},
 		"calicomesos {\n poll 30\n}":                              {`"poll"`, `"30"`},
 		"calicomesos {\n snapshot nowhere/snapshot\n}":            {`"snapshot"`, `"nowhere/snapshot"`},
 		"calicomesos {\n snapshot setup.go/snapshot\n}":           {`"snapshot"`, `"setup.go/snapshot"`},
@@ -237,10 +239,10 @@ func TestReload(t *testing.T) {
 		if got := answers(s.ask("v6.marathon."+zone+".", dns.TypeAAAA)); got != "fd00:192:168::10" {
 			t.Errorf("answered %q", got)
 		}
-		if len(running.instances) != 1 {
-			t.Errorf("%d stanzas run", len(running.instances))
+		if len(running.stanzas) != 1 {
+			t.Errorf("%d stanzas run", len(running.stanzas))
 		}
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			if n := m.Subscribers(); n != 1 {
 				return fmt.Sprintf("%d subscriptions", n)
 			}
@@ -346,16 +348,13 @@ func TestSharing(t *testing.T) {
 			t.Errorf("%s: answered %q", step.name, got)
 		}
 		serial := s.serial("mesos.")
-		if n := m.subscriptions.Load(); n != step.subscriptions || len(running.watchers) != step.watchers || int32(serial-first) < 0 || (serial != first) != step.moved {
-			t.Errorf("%s: %d subscriptions, %d watchers, serial %d after %d", step.name, n, len(running.watchers), serial, first)
+		if n := m.subscriptions.Load(); n != step.subscriptions || len(running.clusters) != step.watchers || int32(serial-first) < 0 || (serial != first) != step.moved {
+			t.Errorf("%s: %d subscriptions, %d watchers, serial %d after %d", step.name, n, len(running.clusters), serial, first)
 		}
 		first = serial
 	}
-	if len(running.pending) != 0 {
-		t.Errorf("%d groups are pending", len(running.pending))
-	}
 	s.stop()
-	eventually(t, func() string { // what the standard library leaves ends by itself
+	loopback.Eventually(t, func() string { // what the standard library leaves ends by itself
 		if n := runtime.NumGoroutine(); n > goroutines || m.Subscribers() != 0 {
 			return fmt.Sprintf("%d goroutines, %d before; %d subscribers", n, goroutines, m.Subscribers())
 		}
@@ -425,7 +424,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.instance = next
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			if asked.Load() < before+20 && !t.Failed() {
 				return "no answers"
 			}
@@ -447,40 +446,104 @@ func TestFailedStart(t *testing.T) {
 	defer taken.Close()
 	fails := fmt.Sprintf("other.:%d {\n bind 127.0.0.1\n errors\n}\n", taken.Addr().(*net.TCPAddr).Port)
 	stanza := fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL)
-	none := func(when string) {
+	left := func() (stanzas, clusters int) {
+		running.mu.Lock()
+		defer running.mu.Unlock()
+		return len(running.stanzas), len(running.clusters)
+	}
+	expect := func(when string, n int) {
 		t.Helper()
-		if len(running.watchers)+len(running.instances)+len(running.pending) != 0 {
-			t.Errorf("%s: %d watchers, %d stanzas, %d groups are left", when, len(running.watchers), len(running.instances), len(running.pending))
+		if stanzas, clusters := left(); stanzas != n || clusters != n {
+			t.Errorf("%s: %d stanzas and %d watchers run, want %d", when, stanzas, clusters, n)
 		}
 	}
 	s := startServer(t, "") // without the plugin
 	if err := s.restart(stanza, fails); err == nil {
 		t.Fatal("started on a port in use")
 	}
-	if err := s.restart("", ""); err != nil { // the next start
+	if err := s.restart("", ""); err != nil { // the next start, without the plugin
 		t.Fatal(err)
 	}
-	none("after a start without the plugin")
+	expect("after a start without the plugin", 0)
 	if err := s.restart(stanza, fails); err == nil {
 		t.Fatal("started on a port in use")
 	}
 	if err := s.restart(stanza, ""); err != nil {
 		t.Fatal(err)
 	}
-	if len(running.watchers) != 1 || len(running.instances) != 1 || len(running.pending) != 0 {
-		t.Errorf("%d watchers, %d stanzas, %d groups", len(running.watchers), len(running.instances), len(running.pending))
-	}
+	expect("after a start that succeeded", 1)
 	if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
 		t.Errorf("answered %q", got)
 	}
 	if err := s.restart(stanza, fails); err == nil {
 		t.Fatal("started on a port in use")
 	}
-	if n := running.watchers; len(n) != 1 {
-		t.Errorf("%d watchers after a failed reload", len(n))
-	}
+	expect("after a failed reload", 1)
 	s.stop()
-	none("in the end")
+	expect("in the end", 0)
+}
+
+// TestStart_WhileAnotherWaits starts a second CoreDNS in the process while the first waits for
+// its state: the second must not take the first for one that has failed.
+func TestStart_WhileAnotherWaits(t *testing.T) {
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	m.Refuse(http.StatusServiceUnavailable, "No leader elected")
+	slow := mesostest.Start(m)
+	defer slow.Close()
+	_, quick := countedTutorial(t)
+	stanza := func(master string) string {
+		return fmt.Sprintf("%s {\n master %s\n startup_timeout 1m\n}", pluginName, master)
+	}
+	first := make(chan *server)
+	go func() {
+		s, err := tryServer(t, stanza(slow.URL))
+		if err != nil {
+			t.Error(err)
+		}
+		first <- s
+	}()
+	loopback.Eventually(t, func() string {
+		if len(running.all()) == 0 {
+			return "the first does not wait"
+		}
+		return ""
+	})
+	second := startServer(t, stanza(quick.URL))
+	if got := answers(second.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+		t.Errorf("the second answered %q", got)
+	}
+	m.Lead()
+	if s := <-first; s != nil {
+		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+			t.Errorf("the first answered %q", got)
+		}
+	}
+}
+
+// TestStop_WhileStarting stops a stanza, as a signal does, at any point of its start.
+func TestStop_WhileStarting(t *testing.T) {
+	_, srv := countedTutorial(t)
+	for range 50 {
+		c := caddy.NewTestController("dns", fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL))
+		o, err := parse(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		su := &startup{}
+		s := &stanza{plugin: &CalicoMesos{ready: make(chan struct{})}, options: o, config: dnsserver.GetConfig(c), startup: su}
+		var both sync.WaitGroup
+		both.Go(s.start)
+		both.Go(func() {
+			if err := s.stop(); err != nil {
+				t.Error(err)
+			}
+		})
+		both.Wait()
+		if n := len(running.all()); n != 0 {
+			t.Fatalf("%d stanzas run", n)
+		}
+	}
 }
 
 // TestSnapshotProperty has stanzas name files for snapshots.
@@ -532,7 +595,7 @@ func TestSnapshotOwner(t *testing.T) {
 	}
 	written := func(by string) {
 		t.Helper()
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			s, err := snapshot.Read(file)
 			if err != nil || !slices.Equal(s.Endpoints, []string{strings.TrimPrefix(by, "http://")}) {
 				return fmt.Sprint(s, err)
@@ -566,7 +629,7 @@ func TestOrderOfMasters(t *testing.T) {
 		if err := s.restart(stanza(step.masters), ""); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			zero, one := answers(s.ask("master0.mesos.", dns.TypeA)), answers(s.ask("master1.mesos.", dns.TypeA))
 			if zero != step.zero || one != step.one {
 				return fmt.Sprintf("master0 is %s, master1 %s", zero, one)
@@ -574,7 +637,7 @@ func TestOrderOfMasters(t *testing.T) {
 			return ""
 		})
 	}
-	if n := m.subscriptions.Load(); n != 1 {
+	if n := m.subscriptions.Load(); n != 3 { // another order is another watcher
 		t.Errorf("%d subscriptions", n)
 	}
 }

@@ -24,6 +24,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calicomesos/calicomesos/test/loopback"
+
 	"github.com/miekg/dns"
 )
 
@@ -269,7 +271,7 @@ func TestChaos(t *testing.T) {
 
 	var wg sync.WaitGroup
 	for _, w := range []*watching{c.steady, c.restarted} {
-		eventually(t, func() string { // the first state
+		loopback.Eventually(t, func() string { // the first state
 			r, err := dns.Exchange(new(dns.Msg).SetQuestion("app-0.marathon.mesos.", dns.TypeA), fmt.Sprintf("127.0.0.1:%d", w.port))
 			if err != nil || len(r.Answer) == 0 {
 				return fmt.Sprint(err, r)
@@ -349,7 +351,7 @@ func (c *chaos) succeed(ctx context.Context, e election) {
 	if ctx.Err() == nil {
 		c.elections.Go(func() { c.elect(ctx, e) })
 	}
-	eventually(c.t, func() string {
+	loopback.Eventually(c.t, func() string {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.leader == nil && ctx.Err() == nil {

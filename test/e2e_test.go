@@ -7,7 +7,6 @@ package test
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
 // program is a running program, and what it prints.
@@ -72,7 +73,7 @@ func (p *program) waitFor(expression string) string {
 	p.t.Helper()
 	re := regexp.MustCompile(expression)
 	var found []string
-	eventually(p.t, func() string {
+	loopback.Eventually(p.t, func() string {
 		if found = re.FindStringSubmatch(p.output()); found == nil {
 			return fmt.Sprintf("%s has not printed %q:\n%s", p.cmd.Path, expression, p.output())
 		}
@@ -81,39 +82,14 @@ func (p *program) waitFor(expression string) string {
 	return found[len(found)-1]
 }
 
-func eventually(t *testing.T, check func() string) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		missing := check()
-		if missing == "" {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(missing)
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-}
-
 // freePort returns a port that is free for UDP and TCP on loopback.
 func freePort(t *testing.T) int {
 	t.Helper()
-	for range 20 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		l.Close()
-		if err == nil {
-			u.Close()
-			return port
-		}
+	port, err := loopback.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 func write(t *testing.T, file, content string) string {
@@ -209,7 +185,7 @@ func TestNoMaster(t *testing.T) {
 	port := freePort(t)
 	corefile := fmt.Sprintf(".:%d {\n bind 127.0.0.1\n errors\n calicomesos {\n master 127.0.0.1:%d\n startup_timeout 100ms\n }\n}\n", port, freePort(t))
 	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile)).waitFor(`answering SERVFAIL`)
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		out := run(t, "dig", "+tries=1", "+time=2", "@127.0.0.1", "-p", fmt.Sprint(port), "nginx.marathon.mesos")
 		if !strings.Contains(out, "status: SERVFAIL") || !strings.Contains(out, "EDE: 14 (Not Ready)") {
 			return out
@@ -237,7 +213,7 @@ controls { };
 	for _, zone := range []string{"mesos", "dcos.thisdcos.directory", "168.192.in-addr.arpa"} {
 		named.waitFor(`zone ` + regexp.QuoteMeta(zone) + `/IN: transferred serial (\d+)`)
 	}
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		if got := short(t, bindPort, "nginx.marathon.mesos", "A"); got != nginx {
 			return "BIND answers " + got
 		}
@@ -252,7 +228,7 @@ controls { };
 
 	// The app wanderer moves every five seconds, and BIND follows.
 	before := short(t, bindPort, "wanderer.marathon.mesos", "A")
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		ours, theirs := short(t, port, "wanderer.marathon.mesos", "A"), short(t, bindPort, "wanderer.marathon.mesos", "A")
 		if theirs == before || theirs != ours {
 			return fmt.Sprintf("BIND answers %s, before %s, the primary %s", theirs, before, ours)
@@ -261,7 +237,7 @@ controls { };
 	})
 	// What has changed comes with the SOA of before second, the zone does not.
 	serial := func(not string) (serial string) {
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			m := regexp.MustCompile(`ns1\.mesos\. hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))
 			if m == nil || m[1] == not {
 				return "the serial does not move"

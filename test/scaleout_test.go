@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
 // secondaries are a CoreDNS and a BIND that follow the zone mesos of a primary.
@@ -91,7 +93,7 @@ func TestScaleOut(t *testing.T) {
 		t.Helper()
 		var ours string
 		for name, secondary := range s.all {
-			eventually(t, func() string {
+			loopback.Eventually(t, func() string {
 				ours = short(t, primary, "wanderer.marathon.mesos", "A")
 				if theirs := short(t, secondary, "wanderer.marathon.mesos", "A"); ours == before || ours == "" || theirs != ours {
 					return fmt.Sprintf("%s answers %q, the primary %q", name, theirs, ours)
@@ -142,14 +144,14 @@ func TestManyChanges(t *testing.T) {
 	}
 	for name, secondary := range s.all {
 		first := 0
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			if first = serial(secondary); first == 0 {
 				return name + " has no zone yet"
 			}
 			return ""
 		})
 		var behind []time.Duration
-		eventually(t, func() string { // serials are hundredths of seconds
+		loopback.Eventually(t, func() string { // serials are hundredths of seconds
 			theirs, ours := serial(secondary), serial(port)
 			behind = append(behind, time.Duration(ours-theirs)*10*time.Millisecond)
 			if theirs < first+1000 {

@@ -3,20 +3,24 @@
 package test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/calicomesos/calicomesos/plugin/leader"
+	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/go-zookeeper/zk"
 )
@@ -126,7 +130,7 @@ func (e *ensemble) announce(name string, info []byte) *candidate {
 		e.t.Fatal(err)
 	}
 	c := &candidate{t: e.t, conn: conn}
-	eventually(e.t, func() string {
+	loopback.Eventually(e.t, func() string {
 		if _, err := conn.Create("/mesos", nil, 0, zk.WorldACL(zk.PermAll)); err != nil && !errors.Is(err, zk.ErrNodeExists) {
 			return err.Error()
 		}
@@ -148,47 +152,77 @@ func masterJSON(hostPort, id string) []byte {
 	return fmt.Appendf(nil, `{"address":{"hostname":"m.invalid","ip":"127.0.0.1","port":%s},"hostname":"m.invalid","id":"%s","ip":16777343,"pid":"master@%s","port":%s}`, port, id, hostPort, port)
 }
 
-// finding is what a finder finds.
+// finding is what a detector finds.
 type finding struct {
-	views    chan leader.View
-	warnings chan string
-	last     leader.View
+	found chan detector.Masters
+	last  detector.Masters
 }
 
 func follow(t *testing.T, endpoint string) *finding {
 	t.Helper()
-	z, err := leader.ParseZooKeeper(endpoint)
+	z, err := detector.ParseZooKeeper(endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &finding{views: make(chan leader.View, 100), warnings: make(chan string, 100)}
-	z.Warn = func(text string) { f.warnings <- text }
+	f := &finding{found: make(chan detector.Masters, 100)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		z.Run(t.Context(), func(v leader.View) { f.views <- v })
+		z.Run(t.Context(), func(v detector.Masters) { f.found <- v })
 	}()
 	t.Cleanup(func() {
 		select {
 		case <-done:
 		case <-time.After(5 * time.Second):
-			t.Error("the finder does not end")
+			t.Error("the detector does not end")
 		}
 	})
 	return f
 }
 
+// capturedLog is what this process logs.
+type capturedLog struct {
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func captureLog(t *testing.T) *capturedLog {
+	l := &capturedLog{}
+	log.SetOutput(l)
+	t.Cleanup(func() { log.SetOutput(os.Stderr) })
+	return l
+}
+
+func (l *capturedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.out.Write(b)
+}
+
+// expect waits until text is logged.
+func (l *capturedLog) expect(t *testing.T, text string) {
+	t.Helper()
+	loopback.Eventually(t, func() string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !strings.Contains(l.out.String(), text) {
+			return fmt.Sprintf("%q is not logged: %s", text, l.out.String())
+		}
+		return ""
+	})
+}
+
 // expect waits until the leader is the one, of so many masters.
 func (f *finding) expect(t *testing.T, hostPort string, masters int) {
 	t.Helper()
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		select {
-		case f.last = <-f.views:
+		case f.last = <-f.found:
 		default:
 		}
 		v := f.last
-		if v.Leader == nil || v.Leader.Host != hostPort || len(v.Masters) != masters {
-			return fmt.Sprintf("leader %v of %v, want %s of %d", v.Leader, v.Masters, hostPort, masters)
+		if v.Leader == nil || v.Leader.Host != hostPort || len(v.All) != masters {
+			return fmt.Sprintf("leader %v of %v, want %s of %d", v.Leader, v.All, hostPort, masters)
 		}
 		return ""
 	})
@@ -219,7 +253,7 @@ func TestZooKeeper(t *testing.T) {
 		three.withdraw()
 		f.expect(t, "127.0.0.2:5052", 1)
 		e.start(i)
-		eventually(t, func() string {
+		loopback.Eventually(t, func() string {
 			conn, _, err := zk.Connect(e.addresses()[i:i+1], 4*time.Second, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
 			if err != nil {
 				return err.Error()
@@ -238,15 +272,14 @@ func TestZooKeeper(t *testing.T) {
 func TestZooKeeperRestart(t *testing.T) {
 	e := startEnsemble(t, 1)
 	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
+	logged := captureLog(t)
 	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	e.kill(0)
 	one.withdraw()
-	if text := <-f.warnings; text != "no member of the ensemble answers" {
-		t.Errorf("it warns of %s", text)
-	}
+	logged.expect(t, "no member of the ensemble answers")
 	select {
-	case v := <-f.views:
+	case v := <-f.found:
 		t.Errorf("found %v while there is no ZooKeeper", v)
 	default:
 	}
@@ -283,7 +316,7 @@ func TestZooKeeperAuth(t *testing.T) {
 	}
 	defer conn.Close()
 	acl := zk.DigestACL(zk.PermAll, "mesos", "hunter2")
-	eventually(t, func() string { // it is starting
+	loopback.Eventually(t, func() string { // it is starting
 		if err := conn.AddAuth("digest", []byte("mesos:hunter2")); err != nil {
 			return err.Error()
 		}
@@ -294,12 +327,11 @@ func TestZooKeeperAuth(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stranger := follow(t, "zk://"+e.addresses()[0]+"/mesos")
+	logged := captureLog(t)
+	follow(t, "zk://"+e.addresses()[0]+"/mesos") // a stranger
 	f := follow(t, "zk://mesos:hunter2@"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
-	if text := <-stranger.warnings; !strings.Contains(text, "not authenticated") {
-		t.Errorf("a stranger is warned of %s", text)
-	}
+	logged.expect(t, "not authenticated")
 }
 
 // TestZooKeeperSession lets the server end the session: the masters that come
@@ -322,12 +354,12 @@ func TestZooKeeperSession(t *testing.T) {
 	}
 	two := e.announce("json.info_", masterJSON("127.0.0.1:5052", "x"))
 	defer two.withdraw()
-	eventually(t, func() string {
+	loopback.Eventually(t, func() string {
 		select {
-		case f.last = <-f.views:
+		case f.last = <-f.found:
 		default:
 		}
-		if !slices.ContainsFunc(f.last.Masters, func(u *url.URL) bool { return u.Port() == "5052" }) {
+		if !slices.ContainsFunc(f.last.All, func(u *url.URL) bool { return u.Port() == "5052" }) {
 			return fmt.Sprintf("found %v", f.last)
 		}
 		return ""

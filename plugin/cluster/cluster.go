@@ -1,5 +1,19 @@
-// Package cluster keeps a model of a Mesos cluster from the events of its
-// leading master, and tells what has changed in it.
+// Package cluster is the model of a Mesos cluster: which tasks run, with their agents and
+// frameworks, as the leading master tells.
+//
+// The model is told what happens, and decides what it means: a whole state (State) and
+// events (Event) of the leader, how leaders come and go (Elected, SteppedDown,
+// Disconnected), and what a master lists when it is asked (Listed). In turn Flush returns
+// what has changed since the last call, Wants what the model needs to be told, and Complete
+// whether a task that is not in it does not run.
+//
+// A task is published (as an Instance) only while it runs and its agent and framework are
+// known, whatever the order in which a master announces them. What a failover makes of
+// tasks is in failover.go, and how the model finds what changed without an event in
+// reconcile.go.
+//
+// The package does no I/O and starts no goroutine. One goroutine uses a Cluster; the
+// objects that it returns never change, so that others may read them.
 package cluster
 
 import (
@@ -10,34 +24,33 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
-// Instance is a running task with the framework and the agent it belongs to.
-// What it points to never changes.
+// Instance is a running task with its framework and agent.
 type Instance struct {
 	Task      *mesos.Task
 	Framework *Framework
 	Agent     *Agent
 }
 
-// Valid reports whether i is an instance, and not none.
+// Valid reports whether i is not the zero Instance.
 func (i Instance) Valid() bool { return i.Task != nil }
 
-// Agent is a registered agent and its addresses.
+// Agent is a registered agent with its addresses.
 type Agent struct {
 	*mesos.Agent
-	Addrs []netip.Addr // of its pid or hostname, else as its hostname resolves; may be empty
+	Addrs []netip.Addr // from its pid or hostname, or what its hostname resolves to; may be empty
 }
 
-// Framework is a framework, registered or recovered, and its scheduler's addresses.
+// Framework is a registered or recovered framework with its scheduler's addresses.
 type Framework struct {
 	*mesos.Framework
 	Addrs []netip.Addr // of its hostname; may be empty
 }
 
-// Masters are the masters of the cluster and their addresses.
+// Masters are the addresses of the masters.
 type Masters struct {
 	Leader []netip.Addr   // may be empty
 	Port   uint16         // of the leader, 0 if unknown
-	All    [][]netip.Addr // of each master in the order of their numbers
+	All    [][]netip.Addr // of each master, in the order of their numbers
 }
 
 func (m *Masters) equal(o *Masters) bool {
@@ -45,12 +58,11 @@ func (m *Masters) equal(o *Masters) bool {
 		slices.EqualFunc(m.All, o.All, slices.Equal[[]netip.Addr])
 }
 
-// Change is what something was when changes were last taken, and what it is now.
+// Change is an object at the last Flush, and now.
 type Change[T any] struct{ Old, New T }
 
-// Changes is what has changed in a cluster. An absent Old is new, an absent New
-// is gone; Instances are absent, too, while their task does not run or their
-// agent or framework is not known.
+// Changes are what has changed in a cluster. A new object has no Old, and one that is gone
+// has no New.
 type Changes struct {
 	Instances  []Change[Instance]
 	Frameworks []Change[*Framework]
@@ -63,27 +75,32 @@ func (c *Changes) Empty() bool {
 	return len(c.Instances) == 0 && len(c.Frameworks) == 0 && len(c.Agents) == 0 && c.Masters.Old == c.Masters.New
 }
 
-// Counts are the sizes of a cluster.
+// Counts are the numbers of objects in a cluster.
 type Counts struct {
-	Tasks      int // known, running or not
-	Agents     int // registered
+	Tasks      int // in any state
+	Agents     int
 	Frameworks int
-	Held       int // tasks kept from before the present master's first state
+	Retained   int // tasks kept from before a failover
 }
 
-// key identifies a task: its id is unique within its framework only.
-type key struct{ framework, task string }
+// Wants is what a model needs to be told that no event tells.
+type Wants struct {
+	Agents bool // a list of the agents, to see whether those that are away are still expected
+	State  bool // the whole state, since something that an event named is unknown
+}
 
-// tasks are those known.
+// taskKey identifies a task: its id is unique within its framework only.
+type taskKey struct{ framework, task string }
+
+// tasks are the known tasks.
 type tasks struct {
-	of    map[string]map[string]*taskNode // by the ids of their frameworks and their own
+	of    map[string]map[string]*taskNode // by framework id and task id
 	count int
 }
 
-func (t *tasks) get(k key) *taskNode { return t.of[k.framework][k.task] }
+func (t *tasks) get(k taskKey) *taskNode { return t.of[k.framework][k.task] }
 
-// put adds a task that is not known.
-func (t *tasks) put(k key, n *taskNode) {
+func (t *tasks) put(k taskKey, n *taskNode) {
 	if t.of[k.framework] == nil {
 		t.of[k.framework] = make(map[string]*taskNode)
 	}
@@ -91,8 +108,7 @@ func (t *tasks) put(k key, n *taskNode) {
 	t.count++
 }
 
-// remove removes a task that is known.
-func (t *tasks) remove(k key) {
+func (t *tasks) remove(k taskKey) {
 	t.count--
 	delete(t.of[k.framework], k.task)
 	if len(t.of[k.framework]) == 0 {
@@ -100,108 +116,133 @@ func (t *tasks) remove(k key) {
 	}
 }
 
-// all yields every task; those yielded may be removed meanwhile.
-func (t *tasks) all(yield func(key, *taskNode) bool) {
+// all yields every task. The loop may remove the task that it is given.
+func (t *tasks) all(yield func(taskKey, *taskNode) bool) {
 	for framework, of := range t.of {
 		for id, n := range of {
-			if !yield(key{framework, id}, n) {
+			if !yield(taskKey{framework, id}, n) {
 				return
 			}
 		}
 	}
 }
 
-// taskNode is a known task and its place in its agent's and framework's lists.
+// taskNode is a known task with its place in the lists of its parents.
 type taskNode struct {
 	task      *mesos.Task
-	agent     *owner[Agent]
-	framework *owner[Framework]
-	place     [2]int32 // in agent.tasks, framework.tasks
-	epoch     uint32   // the last whole state that named it
-	dirty     bool
-	taken     Instance // as of the last Take
+	agent     *parent[Agent]
+	framework *parent[Framework]
+	place     [2]int32 // index in agent.tasks and framework.tasks
+	epoch     uint32   // of the last state or event that named the task
+	dirty     bool     // in Cluster.dirtyTasks
+	published Instance // at the last Flush
 }
 
-// owner is an agent or a framework: one that is known, or one that tasks name
-// before it is announced or after it is gone.
-type owner[T any] struct {
-	id    string
-	now   *T // nil while not known
-	taken *T // as of the last Take
-	tasks []*taskNode
-	which int // index in taskNode.place
-	epoch uint32
-	dirty bool
+// parent is an agent or a framework. It may be unknown, as tasks are announced before their
+// parents and may outlive them.
+type parent[T any] struct {
+	id        string
+	now       *T // nil while unknown
+	published *T // at the last Flush
+	tasks     []*taskNode
+	place     int // index in taskNode.place
+	epoch     uint32
+	dirty     bool // in Cluster.dirtyAgents or dirtyFrameworks
 }
 
-// Cluster is the model. It is used by one goroutine.
+// Cluster is the model.
 type Cluster struct {
-	// Resolve returns the addresses of a hostname as far as they are known; it
-	// does not wait. HostChanged is to be called when they change.
-	Resolve func(host string) []netip.Addr
+	resolve func(host string) []netip.Addr
 
 	tasks      tasks
-	agents     map[string]*owner[Agent]
-	frameworks map[string]*owner[Framework]
-	awaited    map[string]time.Time // see hold.go
-	held       map[string]time.Time // see hold.go
-	blank      time.Time            // until when a leader that began without recovered agents may lack some
-	outdated   bool                 // all that is known is of a snapshot, or may have changed since; until the next state
-	succeeded  bool                 // the next state is another leader's
-	deadline   time.Time            // no later than the first in awaited, held and doubts; zero if there is none
-	heldTasks  int
-	named      *named              // by events since a comparison began; nil while there is none
-	doubts     map[doubt]time.Time // see compare.go
-	doubtful   bool
-	emptied    bool // the last comparison was with nothing, and was not believed
+	agents     map[string]*parent[Agent]
+	frameworks map[string]*parent[Framework]
 	masters    Change[*Masters]
-	epoch      uint32
-	counts     Counts
+
+	// epoch counts whole states. What has an earlier one is retained: the present leader
+	// has not named it.
+	epoch    uint32
+	failover failover
+	reconciliation
+
+	agentCount, frameworkCount, retainedTasks int
+	deadline                                  time.Time // when Expire has something to do; zero if never
 
 	dirtyTasks      []*taskNode
-	dirtyAgents     []*owner[Agent]
-	dirtyFrameworks []*owner[Framework]
+	dirtyAgents     []*parent[Agent]
+	dirtyFrameworks []*parent[Framework]
 }
 
-// New returns an empty cluster. resolve may be nil.
+// New returns an empty cluster. resolve returns the addresses of a hostname as far as they
+// are known, without waiting; HostChanged must be called when they change. It may be nil.
 func New(resolve func(host string) []netip.Addr) *Cluster {
 	if resolve == nil {
 		resolve = func(string) []netip.Addr { return nil }
 	}
 	return &Cluster{
-		Resolve:    resolve,
-		tasks:      tasks{of: make(map[string]map[string]*taskNode)},
-		agents:     make(map[string]*owner[Agent]),
-		frameworks: make(map[string]*owner[Framework]),
-		awaited:    make(map[string]time.Time),
-		held:       make(map[string]time.Time),
-		doubts:     make(map[doubt]time.Time),
+		resolve:        resolve,
+		tasks:          tasks{of: make(map[string]map[string]*taskNode)},
+		agents:         make(map[string]*parent[Agent]),
+		frameworks:     make(map[string]*parent[Framework]),
+		failover:       failover{agents: make(map[string]returning)},
+		reconciliation: reconciliation{unknown: make(map[reference]time.Time)},
 	}
 }
 
-// Counts returns the sizes of the cluster.
+// Counts returns the numbers of objects.
 func (c *Cluster) Counts() Counts {
-	n := c.counts
-	n.Tasks, n.Held = c.tasks.count, c.heldTasks
-	return n
+	return Counts{Tasks: c.tasks.count, Agents: c.agentCount, Frameworks: c.frameworkCount, Retained: c.retainedTasks}
 }
 
-// Complete reports whether all that runs is known: no agent is awaited, and a
-// master has spoken.
-func (c *Cluster) Complete() bool { return !c.outdated && len(c.awaited) == 0 }
+// Known reports whether there is anything to publish: a state or a snapshot.
+func (c *Cluster) Known() bool { return c.epoch > 0 }
 
-// Apply takes in an event.
-func (c *Cluster) Apply(ev mesos.Event) {
-	c.note(ev)
+// Stale reports whether all that is known comes from a snapshot.
+func (c *Cluster) Stale() bool { return c.failover.stale }
+
+// Complete reports whether a task that is not known does not run: a master has told its
+// state, and every agent its tasks.
+func (c *Cluster) Complete() bool { return !c.failover.stale && c.failover.unsettled == 0 }
+
+// Wants returns what the model needs to be told.
+func (c *Cluster) Wants() Wants {
+	return Wants{Agents: c.emptySeen || c.failover.away > 0, State: c.wantsState}
+}
+
+// Deadline returns when Expire must be called next, or the zero time.
+func (c *Cluster) Deadline() time.Time { return c.deadline }
+
+// wakeAt brings the deadline forward to at, unless that is zero.
+func (c *Cluster) wakeAt(at time.Time) {
+	if !at.IsZero() && (c.deadline.IsZero() || at.Before(c.deadline)) {
+		c.deadline = at
+	}
+}
+
+// Expire ends what has lasted long enough: the retention of agents and tasks, and the wait
+// for announcements.
+func (c *Cluster) Expire() {
+	now := time.Now()
+	if c.deadline.IsZero() || c.deadline.After(now) {
+		return
+	}
+	c.deadline = time.Time{}
+	c.expireAgents(now)
+	c.expireUnknown(now)
+}
+
+// Event takes in an event of the leader's stream other than SUBSCRIBED, whose state is for
+// State.
+func (c *Cluster) Event(ev mesos.Event) {
+	c.touch(ev)
 	switch ev := ev.(type) {
-	case mesos.Subscribed:
-		c.replace(ev.State)
-		c.outdated = false
 	case mesos.TaskAdded:
 		c.addTask(ev.Task)
-		c.doubtOwners(ev.Task)
+		c.referToParents(ev.Task)
+		c.dropUnnamed(ev.Task.FrameworkID)
 	case mesos.TaskUpdated:
 		c.updateTask(ev)
+		c.dropUnnamed(ev.FrameworkID)
 	case mesos.AgentAdded:
 		c.addAgent(ev.Agent)
 	case mesos.AgentRemoved:
@@ -218,85 +259,89 @@ func (c *Cluster) Apply(ev mesos.Event) {
 }
 
 func (c *Cluster) updateTask(u mesos.TaskUpdated) {
-	n := c.tasks.get(key{u.FrameworkID, u.TaskID})
+	n := c.tasks.get(taskKey{u.FrameworkID, u.TaskID})
 	if n == nil {
-		c.doubtTask(u)
+		c.referToTask(u)
 		return
 	}
 	agent := n.agent.id
 	c.setTask(n, n.task.Updated(u))
 	if u.State.AgentGone() {
-		c.noteAgent(agent)
+		c.touchAgent(agent)
 		c.dropAgent(agent)
 	}
 }
 
 func (c *Cluster) addTask(t *mesos.Task) {
-	k := key{t.FrameworkID, t.ID}
+	k := taskKey{t.FrameworkID, t.ID}
 	n := c.tasks.get(k)
 	if n == nil {
 		n = &taskNode{}
 		c.tasks.put(k, n)
 	} else {
 		t = t.KeepNetworks(n.task)
-		c.unhold(n)
+		c.announced(n)
 		n.epoch = c.epoch
 		if n.task.Equal(t) {
 			return
 		}
 	}
 	n.epoch = c.epoch
-	if n.task == nil || n.task.AgentID != t.AgentID {
-		c.leave(n)
-		n.agent = c.agent(t.AgentID)
-		n.framework = c.framework(t.FrameworkID)
-		n.agent.join(n)
-		n.framework.join(n)
-	}
+	c.attach(n, t)
 	c.setTask(n, t)
+}
+
+// attach enters n in the lists of t's agent and framework.
+func (c *Cluster) attach(n *taskNode, t *mesos.Task) {
+	if n.framework == nil {
+		n.framework = c.framework(t.FrameworkID)
+		n.framework.add(n)
+	}
+	if before := n.agent; before == nil || before.id != t.AgentID {
+		if before != nil {
+			before.remove(n)
+		}
+		n.agent = c.agent(t.AgentID)
+		n.agent.add(n)
+		if before != nil {
+			c.forgetAgent(before)
+		}
+	}
 }
 
 func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
 	n.task = t
-	c.touch(n)
+	c.markTask(n)
 	if t.State.Terminal() {
 		c.removeTask(n)
 	}
 }
 
-// removeTask forgets a task. It stays on the list of what changed.
+// removeTask forgets a task. It stays among the dirty ones, for Flush.
 func (c *Cluster) removeTask(n *taskNode) {
-	c.tasks.remove(key{n.task.FrameworkID, n.task.ID})
-	c.unhold(n)
-	c.touch(n)
-	c.leave(n)
-	n.task = nil
+	c.tasks.remove(taskKey{n.task.FrameworkID, n.task.ID})
+	c.announced(n)
+	c.markTask(n)
+	n.agent.remove(n)
+	c.forgetAgent(n.agent)
+	n.framework.remove(n)
+	c.forgetFramework(n.framework)
+	n.agent, n.framework, n.task = nil, nil, nil
 }
 
-// leave takes n from its owners, and forgets those that are named by no one.
-func (c *Cluster) leave(n *taskNode) {
-	if n.agent != nil {
-		n.agent.part(n)
-		c.forgetAgent(n.agent)
-		n.framework.part(n)
-		c.forgetFramework(n.framework)
-	}
-	n.agent, n.framework = nil, nil
-}
-
-func (c *Cluster) agent(id string) *owner[Agent] {
+func (c *Cluster) agent(id string) *parent[Agent] {
 	a := c.agents[id]
 	if a == nil {
-		a = &owner[Agent]{id: id, which: 0}
+		a = &parent[Agent]{id: id, place: 0}
 		c.agents[id] = a
 	}
 	return a
 }
 
-func (c *Cluster) framework(id string) *owner[Framework] {
+func (c *Cluster) framework(id string) *parent[Framework] {
 	f := c.frameworks[id]
 	if f == nil {
-		f = &owner[Framework]{id: id, which: 1}
+		f = &parent[Framework]{id: id, place: 1}
 		c.frameworks[id] = f
 	}
 	return f
@@ -304,37 +349,35 @@ func (c *Cluster) framework(id string) *owner[Framework] {
 
 func (c *Cluster) addAgent(a *mesos.Agent) {
 	c.registered(a.ID)
-	o := c.agent(a.ID)
-	o.epoch = c.epoch
-	c.setAgent(o, c.located(a))
+	p := c.agent(a.ID)
+	p.epoch = c.epoch
+	c.setAgent(p, c.withAgentAddrs(a))
 }
 
-// dropAgent takes an agent for gone. Its tasks are parked; held ones go.
+// dropAgent removes an agent. Its tasks stay, unpublished, for the case that it returns;
+// those that the leader has not announced are removed, too.
 func (c *Cluster) dropAgent(id string) {
-	delete(c.awaited, id)
 	c.release(id)
 	if a := c.agents[id]; a != nil {
 		c.setAgent(a, nil)
 	}
 }
 
-// located returns a with its addresses.
-func (c *Cluster) located(a *mesos.Agent) *Agent {
+func (c *Cluster) withAgentAddrs(a *mesos.Agent) *Agent {
 	return &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)}
 }
 
 func (c *Cluster) addFramework(f *mesos.Framework) {
-	o := c.framework(f.ID)
-	o.epoch = c.epoch
-	c.setFramework(o, c.scheduled(f))
+	p := c.framework(f.ID)
+	p.epoch = c.epoch
+	c.setFramework(p, c.withSchedulerAddrs(f))
 }
 
-// scheduled returns f with its scheduler's addresses.
-func (c *Cluster) scheduled(f *mesos.Framework) *Framework {
+func (c *Cluster) withSchedulerAddrs(f *mesos.Framework) *Framework {
 	return &Framework{Framework: f, Addrs: c.addrs(mesos.ParseAddr(f.Hostname), f.Hostname)}
 }
 
-// addrs returns addr, or else what host resolves to.
+// addrs returns addr if it is valid, else the addresses of host.
 func (c *Cluster) addrs(addr netip.Addr, host string) []netip.Addr {
 	if addr.IsValid() {
 		return []netip.Addr{addr}
@@ -342,41 +385,41 @@ func (c *Cluster) addrs(addr netip.Addr, host string) []netip.Addr {
 	if host == "" {
 		return nil
 	}
-	return c.Resolve(host)
+	return c.resolve(host)
 }
 
-func (c *Cluster) setAgent(o *owner[Agent], a *Agent) {
+func (c *Cluster) setAgent(p *parent[Agent], a *Agent) {
 	switch {
-	case a == nil && o.now == nil:
-	case a != nil && o.now != nil && *a.Agent == *o.now.Agent && slices.Equal(a.Addrs, o.now.Addrs):
+	case a == nil && p.now == nil:
+	case a != nil && p.now != nil && *a.Agent == *p.now.Agent && slices.Equal(a.Addrs, p.now.Addrs):
 		return
 	default:
-		c.counts.Agents += present(a) - present(o.now)
-		o.now = a
-		if !o.dirty {
-			o.dirty = true
-			c.dirtyAgents = append(c.dirtyAgents, o)
+		c.agentCount += present(a) - present(p.now)
+		p.now = a
+		if !p.dirty {
+			p.dirty = true
+			c.dirtyAgents = append(c.dirtyAgents, p)
 		}
-		c.touchAll(o.tasks)
+		c.markTasks(p.tasks)
 	}
-	c.forgetAgent(o)
+	c.forgetAgent(p)
 }
 
-func (c *Cluster) setFramework(o *owner[Framework], f *Framework) {
+func (c *Cluster) setFramework(p *parent[Framework], f *Framework) {
 	switch {
-	case f == nil && o.now == nil:
-	case f != nil && o.now != nil && *f.Framework == *o.now.Framework && slices.Equal(f.Addrs, o.now.Addrs):
+	case f == nil && p.now == nil:
+	case f != nil && p.now != nil && *f.Framework == *p.now.Framework && slices.Equal(f.Addrs, p.now.Addrs):
 		return
 	default:
-		c.counts.Frameworks += present(f) - present(o.now)
-		o.now = f
-		if !o.dirty {
-			o.dirty = true
-			c.dirtyFrameworks = append(c.dirtyFrameworks, o)
+		c.frameworkCount += present(f) - present(p.now)
+		p.now = f
+		if !p.dirty {
+			p.dirty = true
+			c.dirtyFrameworks = append(c.dirtyFrameworks, p)
 		}
-		c.touchAll(o.tasks)
+		c.markTasks(p.tasks)
 	}
-	c.forgetFramework(o)
+	c.forgetFramework(p)
 }
 
 func present[T any](p *T) int {
@@ -386,67 +429,69 @@ func present[T any](p *T) int {
 	return 1
 }
 
-func (c *Cluster) forgetAgent(o *owner[Agent]) {
-	if o.now == nil && len(o.tasks) == 0 {
-		delete(c.agents, o.id)
+// forgetAgent forgets an unknown agent that no task names.
+func (c *Cluster) forgetAgent(p *parent[Agent]) {
+	if p.now == nil && len(p.tasks) == 0 {
+		delete(c.agents, p.id)
 	}
 }
 
-func (c *Cluster) forgetFramework(o *owner[Framework]) {
-	if o.now == nil && len(o.tasks) == 0 {
-		delete(c.frameworks, o.id)
+// forgetFramework forgets an unknown framework that no task names.
+func (c *Cluster) forgetFramework(p *parent[Framework]) {
+	if p.now == nil && len(p.tasks) == 0 {
+		delete(c.frameworks, p.id)
 	}
 }
 
-func (o *owner[T]) join(n *taskNode) {
-	n.place[o.which] = int32(len(o.tasks))
-	o.tasks = append(o.tasks, n)
+func (p *parent[T]) add(n *taskNode) {
+	n.place[p.place] = int32(len(p.tasks))
+	p.tasks = append(p.tasks, n)
 }
 
-func (o *owner[T]) part(n *taskNode) {
-	last := len(o.tasks) - 1
-	moved := o.tasks[last]
-	o.tasks[n.place[o.which]] = moved
-	moved.place[o.which] = n.place[o.which]
-	o.tasks[last] = nil
-	o.tasks = o.tasks[:last]
+func (p *parent[T]) remove(n *taskNode) {
+	last := len(p.tasks) - 1
+	moved := p.tasks[last]
+	p.tasks[n.place[p.place]] = moved
+	moved.place[p.place] = n.place[p.place]
+	p.tasks[last] = nil
+	p.tasks = p.tasks[:last]
 }
 
-func (c *Cluster) touch(n *taskNode) {
+func (c *Cluster) markTask(n *taskNode) {
 	if !n.dirty {
 		n.dirty = true
 		c.dirtyTasks = append(c.dirtyTasks, n)
 	}
 }
 
-func (c *Cluster) touchAll(tasks []*taskNode) {
+func (c *Cluster) markTasks(tasks []*taskNode) {
 	for _, n := range tasks {
-		c.touch(n)
+		c.markTask(n)
 	}
 }
 
-// HostChanged says that Resolve has another answer for host.
+// HostChanged tells the model that the addresses of a hostname have changed.
 func (c *Cluster) HostChanged(host string) {
-	for _, o := range c.agents {
-		if o.now != nil && o.now.Hostname == host {
-			c.setAgent(o, c.located(o.now.Agent))
+	for _, p := range c.agents {
+		if p.now != nil && p.now.Hostname == host {
+			c.setAgent(p, c.withAgentAddrs(p.now.Agent))
 		}
 	}
-	for _, o := range c.frameworks {
-		if o.now != nil && o.now.Hostname == host {
-			c.setFramework(o, c.scheduled(o.now.Framework))
+	for _, p := range c.frameworks {
+		if p.now != nil && p.now.Hostname == host {
+			c.setFramework(p, c.withSchedulerAddrs(p.now.Framework))
 		}
 	}
 }
 
-// SetMasters says who the masters are.
+// SetMasters sets the addresses of the masters.
 func (c *Cluster) SetMasters(m *Masters) {
 	if c.masters.New == nil || !c.masters.New.equal(m) {
 		c.masters.New = m
 	}
 }
 
-// instance returns what n stands for now.
+// instance returns what n publishes now, or the zero Instance.
 func (n *taskNode) instance() Instance {
 	if n.task == nil || n.task.State != mesos.TaskRunning || n.agent.now == nil || n.framework.now == nil {
 		return Instance{}
@@ -454,8 +499,8 @@ func (n *taskNode) instance() Instance {
 	return Instance{Task: n.task, Framework: n.framework.now, Agent: n.agent.now}
 }
 
-// Take returns what has changed since the last call.
-func (c *Cluster) Take() Changes {
+// Flush returns what has changed since the last call.
+func (c *Cluster) Flush() Changes {
 	var ch Changes
 	if len(c.dirtyTasks) > 0 {
 		ch.Instances = make([]Change[Instance], 0, len(c.dirtyTasks))
@@ -463,71 +508,71 @@ func (c *Cluster) Take() Changes {
 	for _, n := range c.dirtyTasks {
 		n.dirty = false
 		now := n.instance()
-		if now != n.taken {
-			ch.Instances = append(ch.Instances, Change[Instance]{n.taken, now})
-			n.taken = now
+		if now != n.published {
+			ch.Instances = append(ch.Instances, Change[Instance]{n.published, now})
+			n.published = now
 		}
 	}
-	ch.Agents = takeOwners(c.dirtyAgents)
-	ch.Frameworks = takeOwners(c.dirtyFrameworks)
+	ch.Agents = flush(c.dirtyAgents)
+	ch.Frameworks = flush(c.dirtyFrameworks)
 	c.dirtyTasks, c.dirtyAgents, c.dirtyFrameworks = nil, nil, nil
 	ch.Masters = c.masters
 	c.masters.Old = c.masters.New
 	return ch
 }
 
-func takeOwners[T any](dirty []*owner[T]) []Change[*T] {
+func flush[T any](dirty []*parent[T]) []Change[*T] {
 	var ch []Change[*T]
-	for _, o := range dirty {
-		o.dirty = false
-		if o.now != o.taken {
-			ch = append(ch, Change[*T]{o.taken, o.now})
-			o.taken = o.now
+	for _, p := range dirty {
+		p.dirty = false
+		if p.now != p.published {
+			ch = append(ch, Change[*T]{p.published, p.now})
+			p.published = p.now
 		}
 	}
 	return ch
 }
 
-// State returns the running tasks with their agents and frameworks, as a master
-// would tell them.
-func (c *Cluster) State() *mesos.State {
+// Full returns the whole cluster as of the last Flush, as if all of it were new.
+func (c *Cluster) Full() Changes {
+	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
+	for _, n := range c.tasks.all {
+		if n.published.Valid() {
+			ch.Instances = append(ch.Instances, Change[Instance]{New: n.published})
+		}
+	}
+	ch.Agents, ch.Frameworks = full(c.agents), full(c.frameworks)
+	return ch
+}
+
+func full[T any](parents map[string]*parent[T]) []Change[*T] {
+	var ch []Change[*T]
+	for _, p := range parents {
+		if p.published != nil {
+			ch = append(ch, Change[*T]{New: p.published})
+		}
+	}
+	return ch
+}
+
+// Snapshot returns the running tasks, agents and frameworks in the form of a master's state,
+// for LoadSnapshot.
+func (c *Cluster) Snapshot() *mesos.State {
 	s := &mesos.State{Tasks: make([]*mesos.Task, 0, c.tasks.count), Agents: make([]*mesos.Agent, 0, len(c.agents))}
 	for _, n := range c.tasks.all {
 		if n.instance().Valid() {
 			s.Tasks = append(s.Tasks, n.task)
 		}
 	}
-	for _, o := range c.agents {
-		if o.now != nil {
-			s.Agents = append(s.Agents, o.now.Agent)
+	for _, p := range c.agents {
+		if p.now != nil {
+			s.Agents = append(s.Agents, p.now.Agent)
 		}
 	}
-	for _, o := range c.frameworks {
-		if o.now != nil {
-			s.Frameworks = append(s.Frameworks, o.now.Framework)
+	for _, p := range c.frameworks {
+		if p.now != nil {
+			s.Frameworks = append(s.Frameworks, p.now.Framework)
 		}
 	}
 	return s
-}
-
-// All returns the whole cluster as of the last Take, as if all of it were new.
-func (c *Cluster) All() Changes {
-	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
-	for _, n := range c.tasks.all {
-		if n.taken.Valid() {
-			ch.Instances = append(ch.Instances, Change[Instance]{New: n.taken})
-		}
-	}
-	ch.Agents, ch.Frameworks = allOwners(c.agents), allOwners(c.frameworks)
-	return ch
-}
-
-func allOwners[T any](owners map[string]*owner[T]) []Change[*T] {
-	var ch []Change[*T]
-	for _, o := range owners {
-		if o.taken != nil {
-			ch = append(ch, Change[*T]{New: o.taken})
-		}
-	}
-	return ch
 }

@@ -40,6 +40,15 @@ func subscribed(tasks ...*mesos.Task) mesos.Subscribed {
 	}}
 }
 
+// apply tells the cluster an event of a master, SUBSCRIBED included.
+func apply(c *Cluster, ev mesos.Event) {
+	if s, ok := ev.(mesos.Subscribed); ok {
+		c.State(s.State, Leader{ID: "leader", Certain: true}, time.Now())
+		return
+	}
+	c.Event(ev)
+}
+
 // view keeps what changes say is there.
 type view map[string]string
 
@@ -130,15 +139,15 @@ func TestOrders(t *testing.T) {
 			each, end := New(nil), New(nil)
 			got, gotEnd := view{}, view{}
 			for _, ev := range tc.events {
-				each.Apply(ev)
-				got.follow(t, each.Take())
-				end.Apply(ev)
+				apply(each, ev)
+				got.follow(t, each.Flush())
+				apply(end, ev)
 			}
-			gotEnd.follow(t, end.Take())
+			gotEnd.follow(t, end.Flush())
 			if got.String() != tc.want || gotEnd.String() != tc.want {
 				t.Errorf("after each event %q, in the end %q, want %q", got, gotEnd, tc.want)
 			}
-			if again := end.Take(); !again.Empty() {
+			if again := end.Flush(); !again.Empty() {
 				t.Errorf("changes are taken twice: %+v", again)
 			}
 		})
@@ -154,10 +163,10 @@ func TestNothingIsLeft(t *testing.T) {
 	} {
 		c := New(nil)
 		for _, ev := range append([]mesos.Event{agent, framework, added("a", 1), added("b", 1)}, events...) {
-			c.Apply(ev)
+			apply(c, ev)
 		}
 		n := c.Counts()
-		if len(c.tasks.of)+len(c.agents)+len(c.frameworks)+len(c.held) != 0 || n != (Counts{}) {
+		if len(c.tasks.of)+len(c.agents)+len(c.frameworks)+c.failover.retained != 0 || n != (Counts{}) {
 			t.Errorf("%s: %d frameworks of tasks, %d agents, %d frameworks, %+v", name, len(c.tasks.of), len(c.agents), len(c.frameworks), c.Counts())
 		}
 	}
@@ -175,14 +184,14 @@ func TestComplete(t *testing.T) {
 			{recovered, 0, false},
 			{agent, 0, false},
 			{mesos.AgentRemoved{AgentID: "s2"}, 0, false}, // s may have more tasks to announce
-			{nil, announceTime, true},
+			{nil, announceGrace, true},
 			{recovered, 0, false},
 			{subscribed(), 0, true},
 		} {
 			time.Sleep(step.after)
 			c.Expire()
 			if step.event != nil {
-				c.Apply(step.event)
+				apply(c, step.event)
 			}
 			if c.Complete() != step.want {
 				t.Errorf("step %d: complete is %v", i, c.Complete())
@@ -209,23 +218,23 @@ func TestRestore(t *testing.T) {
 		"a whole state":    {{subscribed(task("b", 1)), 0, "b of marathon on 10.0.0.1", true}},
 		"a failover": {
 			{recoveredState, 0, a, false}, {added("b", 1), time.Minute, a + "; b of marathon on 10.0.0.1", false},
-			{agent, 0, both, false}, {nil, announceTime, both, true}, {nil, HoldTime, "b of marathon on 10.0.0.1", true},
+			{agent, 0, both, false}, {nil, announceGrace, both, true}, {nil, reregisterGrace, "b of marathon on 10.0.0.1", true},
 		},
 		"two failovers":      {{recoveredState, 0, a, false}, {recoveredState, time.Second, a, false}},
-		"a state of nothing": {{nothing, 0, a, false}, {nil, HoldTime, "", true}},
+		"a state of nothing": {{nothing, 0, a, false}, {nil, reregisterGrace, "", true}},
 		"nothing, then another": {
-			{nothing, 0, a, false}, {mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{other.Agent}}}, time.Second, a, false}, {nil, HoldTime, "", true},
+			{nothing, 0, a, false}, {mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{other.Agent}}}, time.Second, a, false}, {nil, reregisterGrace, "", true},
 		},
-		"nothing, then all":    {{nothing, 0, a, false}, {agent, time.Second, a, false}, {added("a", 1), 0, a, false}, {nil, HoldTime, a, true}},
+		"nothing, then all":    {{nothing, 0, a, false}, {agent, time.Second, a, false}, {added("a", 1), 0, a, false}, {nil, reregisterGrace, a, true}},
 		"the agent is removed": {{recoveredState, 0, a, false}, {mesos.AgentRemoved{AgentID: "s"}, 0, "", true}},
 		"another agent":        {{recoveredState, 0, a, false}, {other, 0, a, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := New(nil)
-				c.Restore(subscribed(task("a", 1)).State)
+				c.LoadSnapshot(subscribed(task("a", 1)).State, "leader")
 				v := view{}
-				v.follow(t, c.Take())
+				v.follow(t, c.Flush())
 				if v.String() != a || c.Complete() {
 					t.Fatalf("restored %q, complete: %v", v, c.Complete())
 				}
@@ -233,9 +242,9 @@ func TestRestore(t *testing.T) {
 					time.Sleep(s.after)
 					c.Expire()
 					if s.event != nil {
-						c.Apply(s.event)
+						apply(c, s.event)
 					}
-					v.follow(t, c.Take())
+					v.follow(t, c.Flush())
 					if v.String() != s.want || c.Complete() != s.complete {
 						t.Errorf("step %d: %q, complete: %v, want %q, %v", i, v, c.Complete(), s.want, s.complete)
 					}
@@ -249,11 +258,11 @@ func TestRestore(t *testing.T) {
 func TestState(t *testing.T) {
 	c, other := New(nil), New(nil)
 	for _, ev := range []mesos.Event{agent, framework, added("a", 1), added("b", 0), added("c", 1), updated("c", 10), agent} {
-		c.Apply(ev)
+		apply(c, ev)
 	}
-	other.Restore(c.State())
+	other.LoadSnapshot(c.Snapshot(), "leader")
 	v := view{}
-	v.follow(t, other.Take())
+	v.follow(t, other.Flush())
 	if n := other.Counts(); v.String() != "a of marathon on 10.0.0.1" || n != (Counts{Tasks: 1, Agents: 1, Frameworks: 1}) {
 		t.Errorf("%q, %+v", v, n)
 	}
@@ -262,19 +271,19 @@ func TestState(t *testing.T) {
 func TestHostnames(t *testing.T) {
 	known := map[string][]netip.Addr{}
 	c := New(func(host string) []netip.Addr { return known[host] })
-	c.Apply(mesos.AgentAdded{Agent: &mesos.Agent{ID: "s", Hostname: "agent.example"}})
-	c.Apply(mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f", Hostname: "agent.example"}})
-	if ch := c.Take(); len(ch.Agents) != 1 || len(ch.Agents[0].New.Addrs) != 0 {
+	apply(c, mesos.AgentAdded{Agent: &mesos.Agent{ID: "s", Hostname: "agent.example"}})
+	apply(c, mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f", Hostname: "agent.example"}})
+	if ch := c.Flush(); len(ch.Agents) != 1 || len(ch.Agents[0].New.Addrs) != 0 {
 		t.Errorf("before the lookup: %+v", ch.Agents)
 	}
 	known["agent.example"] = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
 	c.HostChanged("agent.example")
-	ch := c.Take()
+	ch := c.Flush()
 	if len(ch.Agents) != 1 || len(ch.Agents[0].New.Addrs) != 1 || len(ch.Frameworks) != 1 || len(ch.Frameworks[0].New.Addrs) != 1 {
 		t.Errorf("after the lookup: %+v", ch)
 	}
 	c.HostChanged("agent.example")
-	if ch := c.Take(); !ch.Empty() {
+	if ch := c.Flush(); !ch.Empty() {
 		t.Errorf("the same answer again: %+v", ch)
 	}
 }
@@ -283,17 +292,17 @@ func TestMasters(t *testing.T) {
 	c := New(nil)
 	one := func() *Masters { return &Masters{Leader: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Port: 5050} }
 	c.SetMasters(one())
-	if ch := c.Take(); ch.Masters.Old != nil || ch.Masters.New == nil {
+	if ch := c.Flush(); ch.Masters.Old != nil || ch.Masters.New == nil {
 		t.Errorf("first: %+v", ch.Masters)
 	}
 	c.SetMasters(one())
-	if ch := c.Take(); !ch.Empty() {
+	if ch := c.Flush(); !ch.Empty() {
 		t.Errorf("the same masters again: %+v", ch.Masters)
 	}
 	two := one()
 	two.Port = 5051
 	c.SetMasters(two)
-	if ch := c.Take(); ch.Masters.Old.Port != 5050 || ch.Masters.New.Port != 5051 {
+	if ch := c.Flush(); ch.Masters.Old.Port != 5050 || ch.Masters.New.Port != 5051 {
 		t.Errorf("another port: %+v", ch.Masters)
 	}
 }

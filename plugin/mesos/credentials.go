@@ -63,6 +63,9 @@ func LoadCredentials(file string) (*Credentials, error) {
 	return c, c.read()
 }
 
+// File returns the name of the file.
+func (c *Credentials) File() string { return c.file }
+
 // read reads the file if it has changed.
 func (c *Credentials) read() error {
 	state := statFiles(c.file)

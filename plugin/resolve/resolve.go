@@ -1,46 +1,52 @@
-// Package resolve looks hostnames up in the background, for callers that must
-// not wait: the resolver asked may be the server that the answers are for.
+// Package resolve looks up hostnames in the background, for callers that must not wait:
+// the resolver may be the very server that waits for the answer.
+//
+// Addrs returns at once with what is known, and registers the host. Run looks it up,
+// repeats that every minute, and signals Changed after each lookup. A host that nobody has
+// asked for since its last lookup is forgotten.
 package resolve
 
 import (
 	"context"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/backoff"
+	"github.com/calicomesos/calicomesos/plugin/wake"
 )
 
 const (
 	timeout    = 5 * time.Second
-	refresh    = time.Minute // of a name that resolved
-	minBackOff = time.Second
+	refresh    = time.Minute // after a lookup that succeeded
+	minBackOff = time.Second // after one that failed
 	maxBackOff = time.Minute
-	parallel   = 8
+	parallel   = 8 // lookups at a time
 )
 
-// Resolver knows the addresses of hostnames. The last answer is kept while
-// later lookups fail.
+// Resolver knows the addresses of hostnames. While lookups of a host fail it keeps the last
+// answer.
 type Resolver struct {
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
-	wake    chan struct{}
-	changed chan struct{}
+	work    wake.Signal
+	changed wake.Signal
 
-	mu    sync.Mutex
-	hosts map[string]*entry
-	done  []string // looked up since the last Take
+	mu       sync.Mutex
+	hosts    map[string]*entry
+	lookedUp []string // since the last LookedUp
 }
 
 type entry struct {
 	addrs   []netip.Addr
 	due     time.Time
-	backOff time.Duration
+	backOff *backoff.BackOff
 	wanted  bool // asked for since the last lookup
-	busy    bool
+	busy    bool // being looked up
 }
 
-// New returns a resolver that asks lookup; nil stands for the system's.
+// New returns a resolver that calls lookup, or the system's resolver if lookup is nil.
 func New(lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *Resolver {
 	if lookup == nil {
 		lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -49,40 +55,43 @@ func New(lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *R
 	}
 	return &Resolver{
 		lookup:  lookup,
-		wake:    make(chan struct{}, 1),
-		changed: make(chan struct{}, 1),
+		work:    wake.New(),
+		changed: wake.New(),
 		hosts:   make(map[string]*entry),
 	}
 }
 
-// Addrs returns the known addresses of host, and has it looked up from now on
-// as long as somebody asks for it after each of its lookups.
+func newEntry() *entry { return &entry{backOff: backoff.New(minBackOff, maxBackOff)} }
+
+// Addrs returns the known addresses of host, and has it looked up.
 func (r *Resolver) Addrs(host string) []netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.hosts[host]
 	if e == nil {
-		e = &entry{backOff: minBackOff}
+		e = newEntry()
 		r.hosts[host] = e
-		signal(r.wake)
+		r.work.Set()
 	}
 	e.wanted = true
 	return e.addrs
 }
 
-// Seed makes addresses known that hosts had before, until they are looked up.
+// Seed sets addresses that hosts had before, until they are looked up.
 func (r *Resolver) Seed(hosts map[string][]netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for host, addrs := range hosts {
 		if r.hosts[host] == nil {
-			r.hosts[host] = &entry{addrs: clean(addrs), backOff: minBackOff, wanted: true}
+			e := newEntry()
+			e.addrs, e.wanted = normalize(addrs), true
+			r.hosts[host] = e
 		}
 	}
-	signal(r.wake)
+	r.work.Set()
 }
 
-// Known returns the hosts that resolved, with their addresses.
+// Known returns the hosts with known addresses.
 func (r *Resolver) Known() map[string][]netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,17 +104,17 @@ func (r *Resolver) Known() map[string][]netip.Addr {
 	return known
 }
 
-// Changed is signalled when Take has hosts.
+// Changed is signalled when LookedUp has hosts.
 func (r *Resolver) Changed() <-chan struct{} { return r.changed }
 
-// Take returns the hosts that were looked up since the last call. Whoever still
-// needs them is to ask for their addresses again.
-func (r *Resolver) Take() []string {
+// LookedUp returns the hosts that were looked up since the last call. Whoever still needs
+// one must call Addrs again.
+func (r *Resolver) LookedUp() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	done := r.done
-	r.done = nil
-	return done
+	hosts := r.lookedUp
+	r.lookedUp = nil
+	return hosts
 }
 
 // Run looks hosts up until ctx is done.
@@ -119,7 +128,7 @@ func (r *Resolver) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.wake:
+		case <-r.work:
 		case <-timer.C:
 		}
 		for _, host := range r.takeDue() {
@@ -131,14 +140,14 @@ func (r *Resolver) Run(ctx context.Context) {
 			lookups.Go(func() {
 				r.look(ctx, host)
 				<-slots
-				signal(r.wake)
+				r.work.Set()
 			})
 		}
-		timer.Reset(r.nextDue())
+		timer.Reset(r.untilDue())
 	}
 }
 
-// takeDue returns the hosts to look up now, and forgets those nobody wants.
+// takeDue returns the hosts to look up now, and forgets those that nobody wants.
 func (r *Resolver) takeDue() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +156,7 @@ func (r *Resolver) takeDue() []string {
 	for host, e := range r.hosts {
 		switch {
 		case e.busy || e.due.After(now):
-		case !e.wanted && !slices.Contains(r.done, host): // nobody who knows the answer
+		case !e.wanted && !slices.Contains(r.lookedUp, host): // someone may still want what LookedUp returns
 			delete(r.hosts, host)
 		default:
 			e.busy, e.wanted = true, false
@@ -157,7 +166,7 @@ func (r *Resolver) takeDue() []string {
 	return due
 }
 
-func (r *Resolver) nextDue() time.Duration {
+func (r *Resolver) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := refresh
@@ -177,32 +186,24 @@ func (r *Resolver) look(ctx context.Context, host string) {
 	defer r.mu.Unlock()
 	e := r.hosts[host]
 	e.busy = false
-	wait := refresh
+	wait := backoff.Jitter(refresh)
 	if err != nil || len(addrs) == 0 {
-		wait = e.backOff
-		e.backOff = min(2*e.backOff, maxBackOff)
+		wait = e.backOff.Next()
 	} else {
-		e.backOff = minBackOff
-		e.addrs = clean(addrs)
+		e.backOff.Reset()
+		e.addrs = normalize(addrs)
 	}
-	e.due = time.Now().Add(wait/2 + rand.N(wait/2))
-	r.done = append(r.done, host)
-	signal(r.changed)
+	e.due = time.Now().Add(wait)
+	r.lookedUp = append(r.lookedUp, host)
+	r.changed.Set()
 }
 
-// clean brings answers into one order and form, so that equal ones are equal.
-func clean(addrs []netip.Addr) []netip.Addr {
-	cleaned := make([]netip.Addr, 0, len(addrs))
+// normalize brings answers into one form and order, so that equal answers compare equal.
+func normalize(addrs []netip.Addr) []netip.Addr {
+	normalized := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		cleaned = append(cleaned, a.Unmap().WithZone(""))
+		normalized = append(normalized, a.Unmap().WithZone(""))
 	}
-	slices.SortFunc(cleaned, netip.Addr.Compare)
-	return slices.Compact(cleaned)
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	slices.SortFunc(normalized, netip.Addr.Compare)
+	return slices.Compact(normalized)
 }

@@ -80,7 +80,7 @@ func keepAsking(r *Resolver, d time.Duration) {
 		case <-end:
 			return
 		case <-r.Changed():
-			for _, host := range r.Take() {
+			for _, host := range r.LookedUp() {
 				r.Addrs(host)
 			}
 		}
@@ -108,7 +108,7 @@ func TestResolverForgets(t *testing.T) {
 		r := start(t, n)
 		r.Addrs("x")
 		<-r.Changed()
-		r.Take()
+		r.LookedUp()
 		time.Sleep(10 * time.Minute) // nobody asks again
 		n.mu.Lock()
 		defer n.mu.Unlock()

@@ -115,16 +115,20 @@ func (z *Zone) Confirm(now time.Time) bool {
 // Current returns the published generation, or nil before the first publication.
 func (z *Zone) Current() *Generation { return z.gen.Load() }
 
-// Relative returns name without the zone's origin, and whether it is in the zone. The apex
-// is "". The name must be fully qualified and in lower case.
-func (z *Zone) Relative(name string) (string, bool) {
-	cut := len(name) - len(z.Origin)
+// Relative returns name without the zone's origin, and whether it is in the zone: see the
+// function Relative.
+func (z *Zone) Relative(name string) (string, bool) { return Relative(name, z.Origin) }
+
+// Relative returns name without origin, and whether it is origin or below it. For origin
+// itself that is "". Both names must be fully qualified and in lower case.
+func Relative(name, origin string) (string, bool) {
+	cut := len(name) - len(origin)
 	switch {
-	case z.Origin == ".":
+	case origin == ".":
 		return strings.TrimSuffix(name, "."), true
-	case cut == 0 && name == z.Origin:
+	case cut == 0 && name == origin:
 		return "", true
-	case cut > 0 && name[cut-1] == '.' && name[cut:] == z.Origin && !endsInEscape(name[:cut-1]):
+	case cut > 0 && name[cut-1] == '.' && name[cut:] == origin && !endsInEscape(name[:cut-1]):
 		return name[:cut-1], true
 	}
 	return "", false

@@ -29,8 +29,6 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 	}
 	defer echo.stop()
 	c := churn{dir: dir, echo: echo.addr, tasks: o.tasks, length: 3 * o.length}
-	var p50, p99 series
-	p50.name, p99.name = "p50", "p99"
 	if err := c.measure(ctx, r, 0); err != nil {
 		return err
 	}
@@ -38,10 +36,7 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 		if err := c.measure(ctx, r, rate); err != nil {
 			return err
 		}
-		p50.add(float64(rate), median(c.changes.after))
-		p99.add(float64(rate), quantile(c.changes.after, 0.99))
 	}
-	r.plot("changes", plot{title: fmt.Sprintf("From an event to the answer, %d tasks", o.tasks), x: "changes a second", y: "ms", lines: []series{p50, p99}})
 	c.env = []string{"GOGC=400"}
 	if err := c.measure(ctx, r, 0, slices.Max(o.changes)); err != nil {
 		return err

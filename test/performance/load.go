@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/calicomesos/calicomesos/test/loopback"
+
 	"github.com/miekg/dns"
 )
 
@@ -24,8 +26,6 @@ type loaded struct {
 // measureLoad starts CoreDNS for clusters of several sizes, until it answers for
 // every task in every zone.
 func measureLoad(ctx context.Context, o *options, r *report) error {
-	var seconds, cpu, megabytes series
-	seconds.name, cpu.name, megabytes.name = "until it answers (s)", "CPU (s)", "peak memory (MB)"
 	nothing, err := load(ctx, 10, instances)
 	if err != nil {
 		return err
@@ -35,11 +35,8 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 		if err != nil {
 			return err
 		}
-		seconds.add(float64(tasks), l.wall.Seconds())
 		kernel := max(0, l.kernel-nothing.kernel).Seconds()
 		used := (l.user - nothing.user).Seconds() + kernel
-		cpu.add(float64(tasks), used)
-		megabytes.add(float64(tasks), l.peak/1e6)
 		goal := ""
 		switch tasks {
 		case 100_000:
@@ -51,7 +48,6 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 			"answers after %.1f s, of which the master takes %.1f s to send; CPU %.2f s, of which the kernel %.2f s (%.2f s for a bare program that used 3 KB a task just before); peak %.0f MB, then %.0f MB resident",
 			l.wall.Seconds(), l.download.Seconds(), used, kernel, l.memory.Seconds(), l.peak/1e6, l.resident/1e6)
 	}
-	r.plot("load", plot{title: "A whole state", x: "tasks", y: "seconds, MB", lines: []series{megabytes, seconds, cpu}})
 	return nil
 }
 
@@ -73,7 +69,7 @@ func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 	if l.memory, err = costOfMemory(ctx, tasks*3000); err != nil {
 		return l, err
 	}
-	profiles, err := freePort()
+	profiles, err := loopback.FreePort()
 	if err != nil {
 		return l, err
 	}
@@ -112,7 +108,7 @@ func reverses(ctx context.Context, server string, task int) error {
 	if err != nil {
 		return err
 	}
-	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypePTR)) > 0 })
+	return await(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypePTR)) > 0 })
 }
 
 // costOfMemory returns what it takes the kernel to give a process so many octets.

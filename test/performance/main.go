@@ -1,6 +1,5 @@
-// Command performance measures CoreDNS with the plugin as a whole program, beside
-// other servers and simulated masters, all on loopback, and writes what it found
-// as a table and plots.
+// Command performance measures CoreDNS with the plugin as a whole program, beside other
+// servers and simulated masters, all on loopback, and writes a table of what it has found.
 package main
 
 import (
@@ -25,7 +24,6 @@ import (
 // options are how much is measured.
 type options struct {
 	out     string
-	readme  string        // to bring up to date, or ""
 	sizes   []int         // clusters to load
 	tasks   int           // of the cluster for everything else
 	rounds  int           // of each server, of which the median counts
@@ -70,8 +68,7 @@ func main() {
 		names = append(names, p.name)
 	}
 	isQuick := flag.Bool("quick", false, "measure small clusters for a short time, to try it")
-	out := flag.String("out", keptIn, "directory for the table and the plots")
-	readme := flag.String("readme", "", "document whose table is to be replaced, between the lines "+tableBegins+" and "+tableEnds)
+	out := flag.String("out", keptIn, "directory for the table")
 	only := flag.String("only", strings.Join(names, ","), "what to measure")
 	flag.Parse()
 	if role, ok := roles[flag.Arg(0)]; ok { // a process that is measured
@@ -90,11 +87,11 @@ func main() {
 		}
 		o = quick
 	}
-	o.out, o.readme = *out, *readme
+	o.out = *out
 	chosen := strings.Split(*only, ",")
 	for _, name := range chosen {
 		if !slices.Contains(names, name) {
-			log.Fatalf("-only: %q is none of %s", name, strings.Join(names, ", "))
+			log.Fatalf("-only: unknown part %q: must be one of %s", name, strings.Join(names, ", "))
 		}
 	}
 	if err := run(o, chosen); err != nil {
@@ -132,10 +129,7 @@ func run(o options, only []string) error {
 		}
 	}
 	fmt.Print(r.table())
-	if o.readme == "" {
-		return nil
-	}
-	return r.replaceIn(o.readme)
+	return nil
 }
 
 // report is what was found: in this run, and in those before of what this one does
@@ -143,7 +137,6 @@ func run(o options, only []string) error {
 type report struct {
 	figures map[string]*figures // by the part
 	part    *figures            // that is measured
-	plots   map[string]plot     // of this run
 	commit  string              // that is measured
 }
 
@@ -156,8 +149,11 @@ type figures struct {
 // row is a line of the table.
 type row struct{ What, Figure, Goal string }
 
-// figuresFile keeps what was found, in the directory of the report.
-const figuresFile = "figures.json"
+// The files of a report in its directory: for this program to read again, and for people.
+const (
+	figuresFile = "figures.json"
+	tableFile   = "figures.md"
+)
 
 // readReport returns what was found before, if anything was.
 func readReport(ctx context.Context, dir string) (*report, error) {
@@ -165,7 +161,7 @@ func readReport(ctx context.Context, dir string) (*report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("which commit is measured: %w", err)
 	}
-	r := &report{figures: make(map[string]*figures), plots: make(map[string]plot), commit: strings.TrimSpace(string(commit))}
+	r := &report{figures: make(map[string]*figures), commit: strings.TrimSpace(string(commit))}
 	b, err := os.ReadFile(filepath.Join(dir, figuresFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
@@ -185,20 +181,10 @@ func (r *report) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	files := map[string][]byte{figuresFile: append(figures, '\n')}
-	for name, p := range r.plots {
-		files[name+".svg"] = p.svg()
-	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
-			return err
-		}
-	}
-	plots, err := filepath.Glob(filepath.Join(dir, "*.svg"))
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(dir, figuresFile), append(figures, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "README.md"), []byte(r.page(plots)), 0o644)
+	return os.WriteFile(filepath.Join(dir, tableFile), []byte(r.page()), 0o644)
 }
 
 // begin says what is measured next.
@@ -213,42 +199,16 @@ func (r *report) add(what, goal, format string, args ...any) {
 	r.part.Rows = append(r.part.Rows, row{what, figure, goal})
 }
 
-func (r *report) plot(name string, p plot) { r.plots[name] = p }
-
-// The lines of a document around its table.
-const (
-	tableBegins = "<!-- measured by make bench-e2e -->"
-	tableEnds   = "<!-- until here -->"
-)
-
-// replaceIn puts the table in place of that in a document.
-func (r *report) replaceIn(document string) error {
-	b, err := os.ReadFile(document)
-	if err != nil {
-		return err
-	}
-	before, rest, begins := strings.Cut(string(b), tableBegins+"\n")
-	_, after, ends := strings.Cut(rest, tableEnds+"\n")
-	if !begins || !ends {
-		return fmt.Errorf("%s has no line %s before one %s", document, tableBegins, tableEnds)
-	}
-	return os.WriteFile(document, []byte(before+tableBegins+"\n"+r.table()+tableEnds+"\n"+after), 0o644)
-}
-
-// page is the report as a document, with plots of these files beside it.
-func (r *report) page(plots []string) string {
+// page returns the report as a document.
+func (r *report) page() string {
 	var b strings.Builder
-	b.WriteString("# Performance\n\nMeasured by `make bench-e2e`, all processes on the same machine and on loopback. Compare figures of one part with\neach other: machines differ, and are not always alone.\n\n| part | measured |\n|---|---|\n")
+	b.WriteString("# Figures\n\nMeasured by `make bench-e2e`, all processes on the same machine and on loopback. Compare figures of one part with\neach other: machines differ, and are not always alone.\n\n| part | measured |\n|---|---|\n")
 	for _, p := range parts {
 		if f := r.figures[p.name]; f != nil {
 			fmt.Fprintf(&b, "| %s | %s |\n", p.name, f.Measured)
 		}
 	}
 	b.WriteString("\n" + r.table())
-	for _, file := range plots {
-		name := filepath.Base(file)
-		fmt.Fprintf(&b, "\n![%s](%s)\n", strings.TrimSuffix(name, ".svg"), name)
-	}
 	return b.String()
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/miekg/dns"
 )
@@ -101,25 +102,6 @@ func (p *process) status(field string) (float64, error) {
 	return 0, fmt.Errorf("no %s", field)
 }
 
-// freePort returns a port that is free for UDP and TCP on loopback.
-func freePort() (int, error) {
-	var listen net.ListenConfig
-	for range 20 {
-		l, err := listen.Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, err
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := listen.ListenPacket(context.Background(), "udp", l.Addr().String())
-		_ = l.Close() // it was never used
-		if err == nil {
-			_ = u.Close() // likewise
-			return port, nil
-		}
-	}
-	return 0, errors.New("no free port")
-}
-
 // server is a name server that is measured.
 type server struct {
 	*process
@@ -129,7 +111,7 @@ type server struct {
 // startCoreDNS runs bin/coredns with a server block for all names that has the
 // given lines, and with env in its environment.
 func startCoreDNS(dir, block string, env ...string) (*server, error) {
-	port, err := freePort()
+	port, err := loopback.FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +132,7 @@ func startBlock(dir, zone string, port int, block string, env ...string) (*serve
 
 // simulate runs bin/mesos-sim and returns its address once it serves.
 func simulate(ctx context.Context, dir string, args ...string) (*process, string, error) {
-	port, err := freePort()
+	port, err := loopback.FreePort()
 	if err != nil {
 		return nil, "", err
 	}
@@ -159,26 +141,17 @@ func simulate(ctx context.Context, dir string, args ...string) (*process, string
 	if err != nil {
 		return nil, "", err
 	}
-	return p, addr, eventually(ctx, 10*time.Minute, func() bool {
+	return p, addr, await(ctx, 10*time.Minute, func() bool {
 		b, err := os.ReadFile(p.log)
 		return err == nil && strings.Contains(string(b), addr)
 	})
 }
 
-// eventually waits until done.
-func eventually(ctx context.Context, limit time.Duration, done func() bool) error {
+// await waits until done, for the limit at most.
+func await(ctx context.Context, limit time.Duration, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-	}
-	return nil
+	return loopback.Poll(ctx, done)
 }
 
 // ask returns what a server answers for a name: addresses, or names for PTR; nil for
@@ -204,5 +177,5 @@ func ask(server, name string, qtype uint16) []string {
 
 // answers waits until a server has addresses for an app of the simulated cluster.
 func answers(ctx context.Context, server string) error {
-	return eventually(ctx, 10*time.Minute, func() bool { return len(ask(server, "app-0.marathon.mesos.", dns.TypeA)) > 0 })
+	return await(ctx, 10*time.Minute, func() bool { return len(ask(server, "app-0.marathon.mesos.", dns.TypeA)) > 0 })
 }

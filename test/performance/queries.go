@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/calicomesos/calicomesos/test/loopback"
+
 	"github.com/miekg/dns"
 )
 
@@ -31,11 +33,6 @@ func measureQueries(ctx context.Context, o *options, r *report) error {
 	r.add("CPU per query (A, 3 addresses), whole process", "at most 1.0 of *hosts*, 1.15 of the echo",
 		"%.1f µs: %.2f of *hosts* (%.1f µs), %.2f of *whoami*, which looks nothing up (%.1f µs), %.2f of a bare echo without CoreDNS (%.1f µs)",
 		ours, ours/hosts, hosts, ours/whoami, whoami, ours/echo, echo)
-	bars := plot{title: fmt.Sprintf("CPU per query (A, 3 addresses of %d names)", o.tasks/instances), y: "µs"}
-	for _, name := range asked {
-		bars.bars = append(bars.bars, bar{name, costs[name]})
-	}
-	r.plot("query", bars)
 	if costs, err = costsOfQuery(ctx, o, true); err != nil {
 		return err
 	}
@@ -117,7 +114,7 @@ func startServers(ctx context.Context, dir string, o *options, prometheus bool) 
 		"whoami":      "whoami",
 	} {
 		if prometheus {
-			port, err := freePort()
+			port, err := loopback.FreePort()
 			if err != nil {
 				return nil, stop, err
 			}
@@ -147,7 +144,7 @@ func startServers(ctx context.Context, dir string, o *options, prometheus bool) 
 
 // startEcho runs a server that answers every question with the same addresses.
 func startEcho(dir string) (*server, error) {
-	port, err := freePort()
+	port, err := loopback.FreePort()
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
 // measureSecondaries has a CoreDNS watch a cluster of which tasks move, and others
@@ -115,7 +117,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*fami
 	if len(kinds) > 0 {
 		block += "\ntransfer {\nto"
 		for i := range kinds {
-			port, err := freePort()
+			port, err := loopback.FreePort()
 			if err != nil {
 				return f, err
 			}

@@ -53,7 +53,7 @@ func watch(ctx context.Context, o *options, tasks, rate, watchers int) (whole ti
 		return 0, 0, err
 	}
 	defer clients.stop()
-	if err := eventually(ctx, time.Minute, func() bool {
+	if err := await(ctx, time.Minute, func() bool {
 		b, err := os.ReadFile(clients.log)
 		return err == nil && strings.Contains(string(b), allSubscribed)
 	}); err != nil {

@@ -1,4 +1,4 @@
-package leader
+package detector
 
 import (
 	"cmp"
@@ -16,49 +16,45 @@ import (
 	"sync"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/wake"
 
 	"github.com/go-zookeeper/zk"
 )
 
 const (
-	sessionTimeout = 10 * time.Second // as Mesos's own
+	sessionTimeout = 10 * time.Second // as Mesos has it
 	memberTimeout  = 2 * time.Second  // to resolve a member of the ensemble and connect to it
-	listRetry      = time.Second
-	maxPacket      = 4 << 20 // of ZooKeeper: four times what it allows itself
-	maxURLFile     = 64 << 10
+	listRetry      = time.Second      // between attempts to list, and to connect to one member
+	maxPacket      = 4 << 20          // bytes in an answer: four times ZooKeeper's own default
+	maxURLFile     = 64 << 10         // bytes read of a file:// URL
 )
 
-// Masters announce themselves in sequential nodes with these prefixes, the
-// lowest of which leads.
+// A contender is a sequential node with one of these prefixes. The lowest leads.
 const (
 	jsonPrefix     = "json.info_"
 	protobufPrefix = "info_"
 )
 
 var (
-	errNoMaster = errors.New("no master is announced")
-	errNoPath   = errors.New("no path, as in zk://host:2181/mesos")
+	errNoMaster = errors.New("no master has registered")
+	errNoPath   = errors.New("must have a path, such as zk://host:2181/mesos")
 )
 
-// ZooKeeper is a Finder that follows the election of the masters in ZooKeeper.
-// What it found last holds while the ensemble is away.
+// ZooKeeper follows the masters' election in ZooKeeper.
 type ZooKeeper struct {
-	Servers []string // host:port of each member
-	Path    string   // of the node in which masters announce themselves
+	Servers []string // host:port of each member of the ensemble
+	Path    string   // of the node whose children are the contenders
 	Auth    string   // user:password, or ""
-	Secure  bool     // the masters are asked by https
-	// Warn is told, once each time, why nothing can be found, and then that it
-	// can be again.
-	Warn func(text string)
+	Secure  bool     // masters are asked by https
 }
 
-// String returns the URL without user and password.
+// String returns the URL, without user and password.
 func (z *ZooKeeper) String() string { return "zk://" + strings.Join(z.Servers, ",") + z.Path }
 
-// ParseZooKeeper reads `zk://[user:password@]host:port[,host:port…]/path`, or
-// `file:///PATH` of a file that holds such a URL. Errors tell neither user nor
-// password.
+// ParseZooKeeper parses `zk://[user:password@]host:port[,host:port…]/path`, or
+// `file:///PATH` of a file that holds such a URL. Errors quote neither user nor password.
 func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 	if file, ok := strings.CutPrefix(endpoint, "file://"); ok {
 		b, err := os.ReadFile(file)
@@ -67,18 +63,18 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 		}
 		endpoint = strings.TrimSpace(string(b[:min(len(b), maxURLFile)]))
 		if !strings.HasPrefix(endpoint, "zk://") {
-			return nil, errors.New("the file holds no zk:// URL")
+			return nil, errors.New("the file must hold a zk:// URL")
 		}
 	}
 	rest, ok := strings.CutPrefix(endpoint, "zk://")
 	if !ok {
-		return nil, errors.New("no zk:// URL")
+		return nil, errors.New("must begin with zk://")
 	}
 	z := &ZooKeeper{}
 	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
 		z.Auth, rest = rest[:at], rest[at+1:]
 		if user, _, ok := strings.Cut(z.Auth, ":"); !ok || user == "" {
-			return nil, errors.New("what stands before @ is no user:password")
+			return nil, errors.New("must have user:password before the @")
 		}
 	}
 	slash := strings.IndexByte(rest, '/')
@@ -90,7 +86,7 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 		return nil, errNoPath
 	}
 	if path.Clean(z.Path) != z.Path || strings.ContainsAny(z.Path, "?#") {
-		return nil, fmt.Errorf("path %q is none of ZooKeeper", z.Path)
+		return nil, fmt.Errorf("invalid path %q", z.Path)
 	}
 	for server := range strings.SplitSeq(rest[:slash], ",") {
 		if err := checkServer(server); err != nil {
@@ -104,52 +100,49 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 func checkServer(server string) error {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil || host == "" {
-		return errors.New("a server is no host:port") // it may be a user's secret
+		return errors.New("each server must be host:port") // it may be part of a secret
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return errors.New("a server's port is not one")
+		return errors.New("invalid port of a server")
 	}
 	return nil
 }
 
-// Run follows the election.
-func (z *ZooKeeper) Run(ctx context.Context, found func(View)) {
-	e := election{ZooKeeper: z, found: found, health: complaint{warn: z.Warn}}
+// Run follows the election until ctx is done.
+func (z *ZooKeeper) Run(ctx context.Context, found func(Masters)) {
+	e := election{ZooKeeper: z, found: found, state: lookupState{State: logstate.State{Log: log}, name: z.String()}}
 	for ctx.Err() == nil {
 		e.connect(ctx)
 	}
 }
 
-// election is what is known of it, whatever the connection.
+// election is what is known of an election, across connections.
 type election struct {
 	*ZooKeeper
-	found  func(View)
-	last   View
-	health complaint
+	found func(Masters)
+	last  Masters
+	state lookupState
 }
 
-// connect follows the election by one connection, until ctx is done or there has
-// been no session for so long that none is left: the library would go on with
-// what it saw last, which an ensemble that has lost its data never answers.
+// connect follows the election over one session, until ctx is done, or until there has been
+// no session for so long that it must have expired. The library would try to resume it for
+// ever, which an ensemble that has lost its data never answers.
 func (e *election) connect(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	connections, sever := context.WithCancel(context.WithoutCancel(ctx))
-	changed := make(chan struct{}, 1)
+	changed := wake.New()
 	conn, ended, err := zk.Connect(e.Servers, sessionTimeout,
 		zk.WithHostProvider(&members{}), zk.WithDialer(dialer(connections)),
 		zk.WithLogger(silent{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxPacket),
 		zk.WithEventCallback(func(ev zk.Event) {
 			if ev.Type == zk.EventSession && ev.State != zk.StateConnecting {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
+				changed.Set()
 			}
 		}))
-	if err != nil { // only an empty list of servers
+	if err != nil { // only for an empty list of servers
 		sever()
 		cancel()
-		e.Warn(err.Error())
+		log.Warningf("Connecting to %s failed: %v", e, err)
 		return
 	}
 	var closing sync.WaitGroup
@@ -160,7 +153,7 @@ func (e *election) connect(ctx context.Context) {
 		}
 		conn.Close()
 		sever()
-		for range ended { //nolint:revive // to the end of the connection's goroutines
+		for range ended { //nolint:revive // until the library's goroutines have ended
 		}
 	})
 	defer closing.Wait()
@@ -168,30 +161,30 @@ func (e *election) connect(ctx context.Context) {
 	e.follow(ctx, conn, changed)
 }
 
-// follow lists the masters whenever they or the session change.
+// follow lists the contenders whenever they or the session change.
 func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan struct{}) {
 	var (
-		watch   <-chan zk.Event // of the masters, until it fires
-		known   = e.Auth == ""
-		healthy = time.Now()
+		watch         <-chan zk.Event // of the contenders, until it fires
+		authenticated = e.Auth == ""
+		healthy       = time.Now() // when there was a session
 	)
 	for {
 		var (
-			view  View
-			err   error
-			retry <-chan time.Time
+			masters Masters
+			err     error
+			retry   <-chan time.Time
 		)
-		if !known {
+		if !authenticated {
 			err = conn.AddAuth("digest", []byte(e.Auth))
-			known = err == nil
+			authenticated = err == nil
 		}
 		if err == nil {
-			view, watch, err = e.list(conn, watch)
+			masters, watch, err = e.list(conn, watch)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		e.health.tell(err)
+		e.state.update(err)
 		switch {
 		case !isLost(err):
 			healthy = time.Now()
@@ -199,9 +192,9 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 			return
 		}
 		switch {
-		case err == nil && !view.equal(&e.last):
-			e.last = view
-			e.found(view)
+		case err == nil && !masters.Equal(&e.last):
+			e.last = masters
+			e.found(masters)
 		case err != nil && !errors.Is(err, errNoMaster):
 			retry = time.After(listRetry)
 		}
@@ -216,43 +209,36 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 	}
 }
 
-// isLost reports whether err is that there is no session.
+// isLost reports whether err says that there is no session.
 func isLost(err error) bool {
 	return errors.Is(err, zk.ErrNoServer) || errors.Is(err, zk.ErrConnectionClosed) || errors.Is(err, zk.ErrSessionExpired)
 }
 
-// complaint tells of changes between health and sickness, not of each error.
-type complaint struct {
-	warn func(text string)
-	said string // what was told; "" in health
-	lost bool   // the last try found no ensemble
+// lookupState logs whether the masters are found.
+type lookupState struct {
+	logstate.State
+	name string
+	lost bool // the last attempt found no member of the ensemble
 }
 
-func (c *complaint) tell(err error) {
-	lost := isLost(err)
-	text := ""
+// update logs the result of an attempt. The first one without a session does not count: the
+// next member may answer.
+func (s *lookupState) update(err error) {
+	wasLost := s.lost
+	s.lost = isLost(err)
 	switch {
-	case lost && !c.lost:
-		text = c.said // the next member may answer
-	case lost:
-		text = "no member of the ensemble answers"
-	case err != nil:
-		text = err.Error()
+	case err == nil:
+		s.Recovered("Found masters in %s", s.name)
+	case s.lost && wasLost:
+		s.Failed("Finding masters in %s failed: no member of the ensemble answers", s.name)
+	case !s.lost:
+		s.Failed("Finding masters in %s failed: %v", s.name, err)
 	}
-	c.lost = lost
-	if text == c.said {
-		return
-	}
-	c.said = text
-	if text == "" {
-		text = "the masters are found again"
-	}
-	c.warn(text)
 }
 
-// list returns the masters that are announced, and what tells that these change:
-// watch, if that is not nil.
-func (z *ZooKeeper) list(conn *zk.Conn, watch <-chan zk.Event) (View, <-chan zk.Event, error) {
+// list returns the masters, and a watch that fires when their nodes change: the one given,
+// unless it is nil.
+func (z *ZooKeeper) list(conn *zk.Conn, watch <-chan zk.Event) (Masters, <-chan zk.Event, error) {
 	var (
 		names []string
 		err   error
@@ -263,41 +249,41 @@ func (z *ZooKeeper) list(conn *zk.Conn, watch <-chan zk.Event) (View, <-chan zk.
 		names, _, err = conn.Children(z.Path)
 	}
 	if err != nil {
-		return View{}, watch, fmt.Errorf("list %s: %w", z.Path, err)
+		return Masters{}, watch, fmt.Errorf("list %s: %w", z.Path, err)
 	}
 	var (
-		masters []mesos.Master
-		leading bool
-		odd     error
+		contenders []mesos.Master
+		leading    bool // the first of them leads
+		unreadable error
 	)
-	for i, name := range announced(names) {
+	for i, name := range contenderNodes(names) {
 		m, err := z.get(conn, name)
 		switch {
-		case errors.Is(err, zk.ErrNoNode): // gone in between: the watch tells
-		case errors.As(err, new(*announcementError)):
-			odd = err
+		case errors.Is(err, zk.ErrNoNode): // just gone: the watch fires
+		case errors.As(err, new(*nodeError)):
+			unreadable = err
 		case err != nil:
-			return View{}, watch, err
+			return Masters{}, watch, err
 		default:
 			leading = leading || i == 0
-			masters = append(masters, m)
+			contenders = append(contenders, m)
 		}
 	}
-	if len(masters) == 0 {
-		return View{}, watch, cmp.Or(odd, errNoMaster)
+	if len(contenders) == 0 {
+		return Masters{}, watch, cmp.Or(unreadable, errNoMaster)
 	}
-	return z.view(masters, leading), watch, nil
+	return z.masters(contenders, leading), watch, nil
 }
 
-// announced returns those of names that announce masters, the leader's first.
-func announced(names []string) []string {
+// contenderNodes returns the names of contenders' nodes, the leader's first.
+func contenderNodes(names []string) []string {
 	kept := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return sequence(name) < 0 })
 	slices.SortFunc(kept, func(a, b string) int { return cmp.Compare(sequence(a), sequence(b)) })
 	return kept
 }
 
-// sequence returns the number that ZooKeeper gave a master's node; -1 for any
-// other node.
+// sequence returns the number that ZooKeeper gave to a contender's node, or -1 for another
+// node.
 func sequence(name string) int64 {
 	digits, ok := strings.CutPrefix(name, jsonPrefix)
 	if !ok {
@@ -310,13 +296,13 @@ func sequence(name string) int64 {
 	return int64(n)
 }
 
-// announcementError is a node of a master that cannot be read.
-type announcementError struct {
+// nodeError is a contender's node that cannot be decoded.
+type nodeError struct {
 	node string
 	err  error
 }
 
-func (e *announcementError) Error() string { return fmt.Sprintf("node %s: %v", e.node, e.err) }
+func (e *nodeError) Error() string { return fmt.Sprintf("node %s: %v", e.node, e.err) }
 
 func (z *ZooKeeper) get(conn *zk.Conn, name string) (mesos.Master, error) {
 	node := path.Join(z.Path, name)
@@ -330,40 +316,40 @@ func (z *ZooKeeper) get(conn *zk.Conn, name string) (mesos.Master, error) {
 	}
 	m, err := parse(b)
 	if err != nil {
-		return mesos.Master{}, &announcementError{node, err}
+		return mesos.Master{}, &nodeError{node, err}
 	}
 	return m, nil
 }
 
-// view returns the masters ascending by address, so that an election renumbers
-// none; the first of them leads, if leading.
-func (z *ZooKeeper) view(masters []mesos.Master, leading bool) View {
-	var v View
+// masters returns the contenders as Masters. All is sorted by address, so that an election
+// does not renumber it. The first contender leads if leading is true.
+func (z *ZooKeeper) masters(contenders []mesos.Master, leading bool) Masters {
+	var m Masters
 	type located struct {
 		addr netip.Addr
 		url  *url.URL
 	}
 	var all []located
-	for i, m := range masters {
-		l := located{m.Addr, z.endpoint(m)}
+	for i, c := range contenders {
+		l := located{c.Addr, z.endpoint(c)}
 		if leading {
-			v.Line = append(v.Line, Process(cmp.Or(m.ID, l.url.Host)))
+			m.Contenders = append(m.Contenders, mesos.MasterID(cmp.Or(c.ID, l.url.Host)))
 		}
 		if slices.ContainsFunc(all, func(o located) bool { return *o.url == *l.url }) {
 			continue // the node of a session that has not expired yet
 		}
 		all = append(all, l)
 		if i == 0 && leading {
-			v.Leader = l.url
+			m.Leader = l.url
 		}
 	}
 	slices.SortFunc(all, func(a, b located) int {
 		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.url.Host, b.url.Host))
 	})
 	for _, l := range all {
-		v.Masters = append(v.Masters, l.url)
+		m.All = append(m.All, l.url)
 	}
-	return v
+	return m
 }
 
 // endpoint returns the API of a master.
@@ -379,13 +365,13 @@ func (z *ZooKeeper) endpoint(m mesos.Master) *url.URL {
 	return u
 }
 
-// members are the servers of an ensemble by name: each is resolved when it is
-// connected to, so that one that cannot be does not matter.
+// members are the members of an ensemble. Each is resolved when it is connected to, so that
+// one whose name cannot be resolved does not matter.
 type members struct {
 	mu    sync.Mutex
 	all   []string
 	next  int
-	tried int // since the last success
+	tried int // since the last connection
 }
 
 // Init implements zk.HostProvider.
@@ -397,7 +383,7 @@ func (m *members) Init(servers []string) error {
 // Len implements zk.HostProvider.
 func (m *members) Len() int { return len(m.all) }
 
-// Next implements zk.HostProvider. Between two rounds the library pauses.
+// Next implements zk.HostProvider. The library pauses before it starts over.
 func (m *members) Next() (server string, retryStart bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -410,17 +396,17 @@ func (m *members) Next() (server string, retryStart bool) {
 	return server, retryStart
 }
 
-// Connected implements zk.HostProvider. The connection counts as a try.
+// Connected implements zk.HostProvider. The connection counts as an attempt.
 func (m *members) Connected() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.tried = 1
 }
 
-// dialer connects to members until ctx is done, which breaks the connections. It
-// connects to none more often than once in listRetry: one that drops each
-// session at once is not to be asked without a pause. It closes the connection
-// before, which the library leaves open when the session has expired.
+// dialer returns a zk.Dialer whose connections end when ctx is done. It connects to a member
+// at most once in listRetry, since one that drops each session at once would be asked
+// without a pause. It closes the previous connection, which the library leaves open when a
+// session has expired.
 func dialer(ctx context.Context) zk.Dialer {
 	var before net.Conn
 	dialled := make(map[string]time.Time)
@@ -445,8 +431,8 @@ func dialer(ctx context.Context) zk.Dialer {
 	}
 }
 
-// memberConn waits for a member no longer than the session lasts: the library
-// would give one that hangs a minute to answer its first request.
+// memberConn bounds the library's time-outs by that of the session: it would wait a minute
+// for a hanging member's first answer.
 type memberConn struct {
 	net.Conn
 	stop func() bool
@@ -466,7 +452,7 @@ func (c *memberConn) Close() error {
 	return c.Conn.Close()
 }
 
-// silent keeps the library from logging each try: Warn tells what matters.
+// silent drops the library's log of each attempt: lookupState logs what matters.
 type silent struct{}
 
 // Printf implements zk.Logger.

@@ -1,13 +1,13 @@
-package follow
+package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,135 +16,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/calicomesos/calicomesos/plugin/leader"
+	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
-
-	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
-
-func TestMain(m *testing.M) {
-	clog.Discard()
-	m.Run()
-}
-
-func parseMaster(t *testing.T, endpoint string) *url.URL {
-	t.Helper()
-	u, err := leader.Parse(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-// told notes what a follower tells.
-type told struct {
-	mu       sync.Mutex
-	messages []Message
-}
-
-func (l *told) tell(ctx context.Context, m Message) {
-	if ctx.Err() != nil {
-		return // as a watcher that waits for its turn
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.messages = append(l.messages, m)
-}
-
-// names returns what was told since the last call, heartbeats left out.
-func (l *told) names() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var names []string
-	for _, m := range l.messages {
-		switch m := m.(type) {
-		case Event:
-			if m.Event != (mesos.Heartbeat{}) {
-				names = append(names, mesos.EventType(m.Event))
-			}
-		case Connect:
-			name := "connect"
-			if m.Err != nil {
-				name = "fail"
-			}
-			names = append(names, name)
-		case State:
-			names = append(names, fmt.Sprintf("state of %s", m.Leader.Endpoint))
-		case Answered:
-			names = append(names, fmt.Sprintf("answered %v, whole %v", m.State != nil, m.Whole))
-		default:
-			names = append(names, strings.ToLower(strings.TrimPrefix(fmt.Sprintf("%T", m), "follow.")))
-		}
-	}
-	l.messages = nil
-	return strings.Join(names, "; ")
-}
-
-// inMemory runs a follower of masters that h plays, in a bubble of synctest.
-func inMemory(t *testing.T, h http.Handler, change func(f *Follower)) *told {
-	t.Helper()
-	srv := mesostest.StartInMemory(h)
-	l := &told{}
-	file := filepath.Join(t.TempDir(), "credentials") // the client is choosy with these
-	if err := os.WriteFile(file, []byte("dns hunter2"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	credentials, err := mesos.LoadCredentials(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := New("test", leader.List{parseMaster(t, "10.0.0.1:5050")}, mesos.NewClient(mesos.Config{Dial: srv.Dial, Credentials: credentials}))
-	f.Tell = l.tell
-	f.Awaiting = func() bool { return false }
-	if change != nil {
-		change(f)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-		srv.Close()
-	})
-	return l
-}
-
-// attempts is a master that notes when it is asked to subscribe.
-type attempts struct {
-	answer http.HandlerFunc
-
-	mu    sync.Mutex
-	times []time.Time
-}
-
-func (a *attempts) all() []time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.times)
-}
-
-func (a *attempts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err == nil && strings.HasSuffix(string(body), "\x12") { // SUBSCRIBE
-		a.mu.Lock()
-		a.times = append(a.times, time.Now())
-		a.mu.Unlock()
-		a.answer(w, r)
-		return
-	}
-	http.Error(w, "no", http.StatusForbidden)
-}
-
-// pass lets time pass in a bubble of synctest, and all that is due then happen.
-func pass(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
 
 // TestBackOff counts how often a master is asked that has no leader.
 func TestBackOff(t *testing.T) {
@@ -165,7 +40,6 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
-// TestBackOffWithoutHeartbeat lets streams end at once that announce no interval.
 // TestBackOffWhileRecovering asks a leader that reads its registry, and a proxy that
 // knows of no leader, for half a minute.
 func TestBackOffWhileRecovering(t *testing.T) {
@@ -184,6 +58,7 @@ func TestBackOffWhileRecovering(t *testing.T) {
 	}
 }
 
+// TestBackOffWithoutHeartbeat ends streams at once that announce no heartbeat.
 func TestBackOffWithoutHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		record := firstRecord(0)
@@ -283,14 +158,14 @@ func TestLostStream(t *testing.T) {
 				_ = http.NewResponseController(w).Flush()
 				<-r.Context().Done()
 			}
-			l := inMemory(t, a, nil)
+			w, r := inMemory(t, a, nil)
 			pass(10 * time.Second)
-			if got := l.names(); got != "masters; state of 10.0.0.1:5050; connect" {
-				t.Fatal(got)
+			if got := r.take(); got != "SUBSCRIBED; connected" || w.Stats().Leader != "10.0.0.1:5050" || !w.Stats().Synced {
+				t.Fatal(got, w.Stats())
 			}
 			pass(time.Minute)
-			if got := l.names(); !strings.Contains(got, "lost; fail") {
-				t.Fatal(got)
+			if got := r.take(); !strings.Contains(got, "failed") || w.Stats().Synced {
+				t.Fatal(got, w.Stats())
 			}
 		})
 	}
@@ -339,32 +214,6 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// firstRecord is the begin of a stream.
-func firstRecord(heartbeat float64) []byte {
-	return mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: &mesostest.GetState{}, Heartbeat: heartbeat}}))
-}
-
-// streaming answers SUBSCRIBE with a first record, and then what more does.
-func streaming(heartbeat float64, more func(w io.Writer, flush func(), r *http.Request)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/x-protobuf")
-		_, _ = w.Write(firstRecord(heartbeat))
-		flush := func() { _ = http.NewResponseController(w).Flush() }
-		flush()
-		more(w, flush, r)
-	}
-}
-
-// rest lets d pass in a handler, unless the client leaves: that it reports.
-func rest(r *http.Request, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-r.Context().Done():
-		return false
-	}
-}
-
 // TestTrickle lets an event come an octet a second: it is as good as silence.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -400,9 +249,9 @@ func TestLargeState(t *testing.T) {
 			}
 			<-r.Context().Done()
 		}}
-		l := inMemory(t, a, nil)
+		_, r := inMemory(t, a, nil)
 		pass(time.Hour)
-		if got := l.names(); len(a.all()) != 1 || !strings.HasPrefix(got, "masters; state of 10.0.0.1:5050; connect") {
+		if got := r.take(); len(a.all()) != 1 || got != "SUBSCRIBED; connected" {
 			t.Errorf("%d subscriptions: %s", len(a.all()), got)
 		}
 	})
@@ -478,9 +327,10 @@ func (c *crowded) subscribed() int {
 func TestEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowded{allowed: 3}
-		var all []*told
+		var all []*Watcher
 		for range 4 {
-			all = append(all, inMemory(t, c, nil))
+			w, _ := inMemory(t, c, nil)
+			all = append(all, w)
 			pass(time.Second)
 		}
 		pass(24 * time.Hour)
@@ -492,8 +342,8 @@ func TestEviction(t *testing.T) {
 		if c.states < 1000 || c.states > 24*60*3 {
 			t.Errorf("the state was asked for %d times in a day", c.states)
 		}
-		for i, l := range all {
-			if got := l.names(); strings.HasSuffix(got, "lost") {
+		for i, w := range all {
+			if !w.Stats().Synced {
 				t.Errorf("watcher %d has neither a stream nor polls", i)
 			}
 		}
@@ -506,21 +356,20 @@ func TestEvictionAndElections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowded{allowed: 1}
 		e := make(electing)
-		l := inMemory(t, c, func(f *Follower) { f.Finder = e })
+		inMemory(t, c, func(c *Config) { c.Detector = e })
 		one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
-		e <- leader.View{Leader: one, Masters: []*url.URL{one}}
+		e <- detector.Masters{Leader: one, All: []*url.URL{one}}
 		pass(time.Second)
-		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}} // a standby
+		e <- detector.Masters{Leader: one, All: []*url.URL{one, two}} // a standby
 		pass(time.Second)
-		l.names()
 		c.evict("")
 		pass(20 * time.Second)
-		e <- leader.View{Leader: one, Masters: []*url.URL{one}} // and it is gone
+		e <- detector.Masters{Leader: one, All: []*url.URL{one}} // and it is gone
 		pass(5 * time.Second)
 		if n := c.subscribed(); n != 0 {
 			t.Errorf("%d streams, soon after it was put out", n)
 		}
-		e <- leader.View{Leader: two, Masters: []*url.URL{two}}
+		e <- detector.Masters{Leader: two, All: []*url.URL{two}}
 		pass(5 * time.Second)
 		if n := c.subscribed(); n != 1 {
 			t.Errorf("%d streams of the next leader", n)
@@ -542,20 +391,6 @@ func TestEvictionAndRestart(t *testing.T) {
 				t.Errorf("process %q: %d streams", id, n)
 			}
 		})
-	}
-}
-
-// electing is a Finder that tells what it is given.
-type electing chan leader.View
-
-func (e electing) Run(ctx context.Context, found func(leader.View)) {
-	for {
-		select {
-		case v := <-e:
-			found(v)
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 
@@ -587,21 +422,21 @@ func TestElection(t *testing.T) {
 					streaming(300, func(io.Writer, func(), *http.Request) { <-r.Context().Done() })(w, r)
 				})
 				e := make(electing)
-				l := inMemory(t, h, func(f *Follower) { f.Finder = e })
+				_, r := inMemory(t, h, func(c *Config) { c.Detector = e })
 				one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
 				both := []*url.URL{one, two}
-				e <- leader.View{Leader: one, Masters: both}
+				e <- detector.Masters{Leader: one, All: both}
 				pass(5 * time.Second)
 				if asked(one.Host) != 1 || asked(two.Host) != 0 {
 					t.Fatalf("asked %d and %d times", asked(one.Host), asked(two.Host))
 				}
-				l.names()
-				e <- leader.View{Leader: two, Masters: both}
+				r.take()
+				e <- detector.Masters{Leader: two, All: both}
 				synctest.Wait() // no time passes
-				if got := l.names(); asked(two.Host) != 1 || !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
+				if got := r.take(); asked(two.Host) != 1 || !strings.HasSuffix(got, "SUBSCRIBED; connected") {
 					t.Errorf("asked %d times, told %s", asked(two.Host), got)
 				}
-				e <- leader.View{Leader: two, Masters: both[1:]} // the same leader
+				e <- detector.Masters{Leader: two, All: both[1:]} // the same leader
 				pass(time.Second)
 				if asked(two.Host) != 1 {
 					t.Error("the stream was left without need")
@@ -611,47 +446,40 @@ func TestElection(t *testing.T) {
 	}
 }
 
-// TestTwoLeaders has two masters lead at once, both of which send events. Once
-// ZooKeeper names the second, what the first one has said already is still told.
+// TestTwoLeaders has two masters lead at once, both of which send events. Once ZooKeeper
+// names the second, what was read of the first one's stream still counts, though the loop is
+// busy, and nothing that comes later.
 func TestTwoLeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		masters := map[string]*mesostest.Master{"10.0.0.1:5050": mesostest.NewMaster(time.Second), "10.0.0.2:5050": mesostest.NewMaster(time.Second)}
 		one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
+		both := []*url.URL{one, two}
 		e := make(electing)
+		w, r := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { masters[r.Host].ServeHTTP(w, r) }), func(c *Config) { c.Detector = e })
+		e <- detector.Masters{Leader: one, All: both}
+		pass(time.Second)
 		busy := make(chan struct{})
-		var told []string
-		inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { masters[r.Host].ServeHTTP(w, r) }), func(f *Follower) {
-			f.Finder = e
-			f.Tell = func(ctx context.Context, m Message) {
-				switch m := m.(type) {
-				case State:
-					told = append(told, m.Leader.Endpoint)
-				case Event:
-					ev, ok := m.Event.(mesos.AgentRemoved)
-					if !ok {
-						return
-					}
-					select {
-					case <-busy:
-						told = append(told, ev.AgentID)
-					case <-ctx.Done():
-					}
-				}
-			}
-		})
-		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}}
+		var running sync.WaitGroup
+		running.Go(func() { w.Do(func() { <-busy }) })
+		synctest.Wait()
+		script := mesostest.NewScript("one")
+		for i := range 2 * maxQueued {
+			masters[one.Host].AddAgent(script.Agent(i, "10.0.0.9"))
+		}
 		pass(time.Second)
-		masters[one.Host].RemoveAgent("a")
+		r.take()
+		go func() { e <- detector.Masters{Leader: two, All: both} }()
 		pass(time.Second)
-		e <- leader.View{Leader: two, Masters: []*url.URL{one, two}}
-		pass(time.Second)
+		masters[one.Host].AddAgent(script.Agent(1000, "10.0.0.9"))
 		close(busy)
+		running.Wait()
 		pass(time.Second)
-		masters[one.Host].RemoveAgent("b")
-		masters[two.Host].RemoveAgent("c")
-		pass(time.Minute)
-		if got := strings.Join(told, " "); got != "10.0.0.1:5050 a 10.0.0.2:5050 c" {
-			t.Errorf("told %s", got)
+		masters[two.Host].AddAgent(mesostest.NewScript("two").Agent(0, "10.0.0.9"))
+		pass(time.Second)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n := len(r.agents); n < maxQueued || n > 2*maxQueued || r.agents[script.AgentID(1000)] || !r.agents["two-S0"] || w.Stats().Leader != two.Host {
+			t.Errorf("%d agents, %+v", n, w.Stats())
 		}
 	})
 }
@@ -669,11 +497,11 @@ func TestStaleZooKeeper(t *testing.T) {
 			streaming(15, func(io.Writer, func(), *http.Request) { <-r.Context().Done() })(w, r)
 		})
 		e := make(electing)
-		l := inMemory(t, h, func(f *Follower) { f.Finder = e })
-		e <- leader.View{Leader: one, Masters: []*url.URL{one, two}}
+		w, _ := inMemory(t, h, func(c *Config) { c.Detector = e })
+		e <- detector.Masters{Leader: one, All: []*url.URL{one, two}}
 		pass(5 * time.Second)
-		if got := l.names(); !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
-			t.Error(got)
+		if got := w.Stats(); got.Leader != two.Host || !got.Synced {
+			t.Errorf("%+v", got)
 		}
 	})
 }
@@ -683,6 +511,29 @@ type asking struct {
 	agents, states atomic.Int32
 	takes          time.Duration // to answer GET_STATE
 	refuse         atomic.Bool
+	recovered      []*mesostest.AgentInfo
+	unknown        time.Duration // interval of events that name an unknown task; 0: none
+}
+
+func (a *asking) state() *mesostest.GetState {
+	return &mesostest.GetState{Agents: &mesostest.GetAgents{Recovered: a.recovered}}
+}
+
+// stream sends heartbeats, and events that name an unknown task.
+func (a *asking) stream(w io.Writer, flush func(), r *http.Request) {
+	beat := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9}))
+	update := mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 3, TaskUpdated: &mesostest.TaskUpdated{
+		FrameworkID: mesostest.ID{Value: "f"}, Status: mesostest.TaskStatus{TaskID: mesostest.ID{Value: "x"}, State: mesostest.TaskRunning}, State: mesostest.TaskRunning,
+	}}))
+	named := time.Now()
+	for rest(r, min(15*time.Second, max(a.unknown, time.Second))) {
+		_, _ = w.Write(beat)
+		if a.unknown > 0 && time.Since(named) >= a.unknown {
+			named = time.Now()
+			_, _ = w.Write(update)
+		}
+		flush()
+	}
 }
 
 func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -691,19 +542,17 @@ func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch call := string(body); {
 	case err != nil:
 	case strings.HasSuffix(call, "\x12"):
-		streaming(15, func(w io.Writer, flush func(), r *http.Request) {
-			for rest(r, 15*time.Second) {
-				_, _ = w.Write(mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 9})))
-				flush()
-			}
-		})(w, r)
+		_, _ = w.Write(mesostest.Record(mesostest.Protobuf(&mesostest.Event{Type: 1, Subscribed: &mesostest.Subscribed{GetState: a.state(), Heartbeat: 15}})))
+		flush := func() { _ = http.NewResponseController(w).Flush() }
+		flush()
+		a.stream(w, flush, r)
 	case strings.HasSuffix(call, "\x0a"):
 		a.agents.Add(1)
 		if a.refuse.Load() {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
-		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 9, GetAgents: &mesostest.GetAgents{}}))
+		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 9, GetAgents: a.state().Agents}))
 	case strings.HasSuffix(call, "\x09"):
 		a.states.Add(1)
 		rest(r, a.takes)
@@ -711,45 +560,36 @@ func (a *asking) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 8, GetState: &mesostest.GetState{}}))
+		_, _ = w.Write(mesostest.Protobuf(&mesostest.Response{Type: 8, GetState: a.state()}))
 	default:
 		w.WriteHeader(http.StatusForbidden)
 	}
 }
 
-// TestReconcile counts how often a master is asked what there is.
+// TestReconcile counts how often a master is asked for its agents and its state.
 func TestReconcile(t *testing.T) {
 	for name, tc := range map[string]struct {
-		awaiting       bool
-		doubts         time.Duration // one in this time; 0: none
+		awaiting       bool          // an agent has not re-registered
+		unknown        time.Duration // an event names an unknown task at this interval; 0: never
 		refuse         bool
 		agents, states int // in a day, more or less
 	}{
-		"quiet":                     {agents: 24 * 12, states: 24},
-		"awaiting":                  {awaiting: true, agents: 24 * 120, states: 24},
-		"refused":                   {refuse: true, agents: 24 * 12, states: 24 * 11}, // from the first hour on
-		"one doubt":                 {doubts: 12 * time.Hour, agents: 24 * 12, states: 25},
-		"many doubts":               {doubts: time.Second, agents: 24 * 12, states: 24 * 12},
-		"awaiting, and many doubts": {awaiting: true, doubts: time.Second, agents: 24 * 108, states: 24 * 12},
+		"quiet":                      {agents: 24 * 12, states: 24},
+		"awaiting":                   {awaiting: true, agents: 24 * 120, states: 24},
+		"refused":                    {refuse: true, agents: 24 * 12, states: 24 * 11}, // from the first hour on
+		"one unknown task":           {unknown: 12 * time.Hour, agents: 24 * 12, states: 25},
+		"many unknown tasks":         {unknown: time.Second, agents: 24 * 12, states: 24 * 12},
+		"awaiting, and many of them": {awaiting: true, unknown: time.Second, agents: 24 * 108, states: 24 * 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				a := &asking{}
-				a.refuse.Store(tc.refuse)
-				var follower *Follower
-				inMemory(t, a, func(f *Follower) {
-					follower = f
-					f.Awaiting = func() bool { return tc.awaiting }
-				})
-				pass(time.Second)
-				for start := time.Now(); time.Since(start) < 24*time.Hour; {
-					if tc.doubts == 0 {
-						pass(24 * time.Hour)
-						continue
-					}
-					pass(tc.doubts)
-					follower.Doubt()
+				a := &asking{unknown: tc.unknown}
+				if tc.awaiting {
+					a.recovered = []*mesostest.AgentInfo{{Hostname: "a", ID: &mesostest.ID{Value: "s"}}}
 				}
+				a.refuse.Store(tc.refuse)
+				inMemory(t, a, nil)
+				pass(24 * time.Hour)
 				near := func(got, want int) bool { return got >= want*9/10-1 && got <= want*12/10+1 }
 				agents, states := int(a.agents.Load()), int(a.states.Load())
 				if !near(agents, tc.agents) || !near(states, tc.states) {
@@ -778,13 +618,13 @@ func TestPoll(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := &asking{takes: tc.takes}
 				a.refuse.Store(tc.refuse)
-				l := inMemory(t, a, func(f *Follower) { f.Poll = tc.every })
+				w, r := inMemory(t, a, func(c *Config) { c.Poll = tc.every })
 				pass(time.Hour)
 				if n := int(a.states.Load()); n < tc.want*9/10 || n > tc.want*11/10 {
 					t.Errorf("asked %d times in an hour, want %d", n, tc.want)
 				}
-				got := l.names()
-				if states := strings.Count(got, "state of 10.0.0.1:5050"); !tc.refuse && tc.takes < firstSilence && states < tc.want*9/10 || tc.refuse && states > 0 {
+				got := r.take()
+				if states := strings.Count(got, "GET_STATE"); !tc.refuse && tc.takes < firstSilence && states < tc.want*9/10 || tc.refuse && states > 0 {
 					t.Errorf("%d states were told", states)
 				}
 				if tc.refuse || tc.takes > firstSilence {
@@ -792,8 +632,8 @@ func TestPoll(t *testing.T) {
 				}
 				a.refuse.Store(true)
 				pass(time.Minute)
-				if got := l.names(); strings.Count(got, "lost") != 1 {
-					t.Errorf("told %s", got)
+				if w.Stats().Synced {
+					t.Error("synced with a master that refuses")
 				}
 			})
 		})
@@ -805,22 +645,19 @@ func TestPollAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mesostest.NewMaster(0)
 		m.SetID("one")
-		seen := make(map[string]int)
-		inMemory(t, m, func(f *Follower) {
-			f.Poll = 10 * time.Second
-			f.Tell = func(_ context.Context, msg Message) {
-				if s, ok := msg.(State); ok {
-					seen[s.Leader.ID]++
-				}
-			}
-		})
+		w, _ := inMemory(t, m, func(c *Config) { c.Poll = 10 * time.Second })
+		leader := func() string {
+			var id string
+			w.Do(func() { id = w.leader.ID })
+			return id
+		}
 		pass(15 * time.Second)
-		m.SetID("two")
-		pass(10 * time.Second)
-		m.SetID("") // as where it does not tell
-		pass(10 * time.Second)
-		if seen["one"] != 2 || seen["two"] != 2 {
-			t.Errorf("leaders are %v", seen)
+		for _, step := range []struct{ tells, want string }{{"one", "one"}, {"two", "two"}, {"", "two"}} { // "" does not tell
+			m.SetID(step.tells)
+			pass(10 * time.Second)
+			if got := leader(); got != step.want {
+				t.Errorf("the leader is %q, want %q", got, step.want)
+			}
 		}
 	})
 }
@@ -828,8 +665,15 @@ func TestPollAfterRestart(t *testing.T) {
 // TestHungCalls asks a master that sends heartbeats, and hangs when it is asked.
 func TestHungCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var agents, states atomic.Int32
+		w, r := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if body, err := io.ReadAll(r.Body); err != nil || !strings.HasSuffix(string(body), "\x12") {
+				switch {
+				case strings.HasSuffix(string(body), "\x0a"):
+					agents.Add(1)
+				case strings.HasSuffix(string(body), "\x09"):
+					states.Add(1)
+				}
 				<-r.Context().Done()
 				return
 			}
@@ -841,12 +685,11 @@ func TestHungCalls(t *testing.T) {
 			})(w, r)
 		}), nil)
 		pass(2 * time.Hour)
-		got := l.names()
-		if n := strings.Count(got, "answered false, whole false"); n < 20 || strings.Count(got, "asked") > strings.Count(got, "answered")+1 {
-			t.Errorf("%d answers did not come: %s", n, got)
+		if agents.Load() < 20 || states.Load() < 1 {
+			t.Errorf("asked for agents %d times, for the state %d times", agents.Load(), states.Load())
 		}
-		if !strings.Contains(got, "answered false, whole true") || strings.Contains(got, "lost") {
-			t.Errorf("told %s", got)
+		if got := r.take(); got != "SUBSCRIBED; connected" || !w.Stats().Synced {
+			t.Errorf("told %s, %+v", got, w.Stats())
 		}
 	})
 }
@@ -858,7 +701,7 @@ func TestHungWithoutHeartbeat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var subscriptions atomic.Int32
-				l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					body, err := io.ReadAll(r.Body)
 					switch {
 					case err != nil:
@@ -873,9 +716,8 @@ func TestHungWithoutHeartbeat(t *testing.T) {
 					}
 				}), nil)
 				pass(time.Hour)
-				n, lost := subscriptions.Load(), strings.Contains(l.names(), "lost")
-				if left := n > 1 && lost; left == (status == http.StatusForbidden) {
-					t.Errorf("%d subscriptions, lost: %v", n, lost)
+				if left := subscriptions.Load() > 1; left == (status == http.StatusForbidden) {
+					t.Errorf("%d subscriptions", subscriptions.Load())
 				}
 			})
 		})
@@ -890,7 +732,7 @@ func TestElectionAfterRedirect(t *testing.T) {
 		var mu sync.Mutex
 		redirect := true
 		e := make(electing)
-		l := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w, r := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			mu.Lock()
 			defer mu.Unlock()
 			switch body, err := io.ReadAll(r.Body); {
@@ -904,42 +746,103 @@ func TestElectionAfterRedirect(t *testing.T) {
 				streaming(300, func(io.Writer, func(), *http.Request) { <-r.Context().Done() })(w, r)
 				mu.Lock()
 			}
-		}), func(f *Follower) { f.Finder = e })
+		}), func(c *Config) { c.Detector = e })
 		both := []*url.URL{one, two}
-		e <- leader.View{Leader: one, Masters: both[:1]}
+		e <- detector.Masters{Leader: one, All: both[:1]}
 		pass(time.Second)
-		if got := l.names(); !strings.Contains(got, "state of leader.example:5050; connect") {
-			t.Fatal(got)
+		if got := w.Stats(); got.Leader != leads.Host || !got.Synced {
+			t.Fatalf("%+v", got)
 		}
-		e <- leader.View{Leader: one, Masters: both} // only another master
+		r.take()
+		e <- detector.Masters{Leader: one, All: both} // only another master
 		pass(time.Second)
-		if got := l.names(); got != "masters" {
+		if got := r.take(); got != "" {
 			t.Errorf("a healthy stream was left: %s", got)
 		}
 		mu.Lock()
 		redirect = false
 		mu.Unlock()
-		e <- leader.View{Leader: two, Masters: both}
+		e <- detector.Masters{Leader: two, All: both}
 		pass(time.Second)
-		if got := l.names(); !strings.Contains(got, "lost") || !strings.Contains(got, "state of 10.0.0.2:5050; connect") {
-			t.Errorf("the stream was not left: %s", got)
+		if got := w.Stats(); got.Leader != two.Host || !got.Synced {
+			t.Errorf("the stream was not left: %+v", got)
 		}
 	})
 }
 
-// TestSetMasters puts masters into another order before the finder says the first.
-func TestSetMasters(t *testing.T) {
-	a, b := parseMaster(t, "192.0.2.1:5050"), parseMaster(t, "192.0.2.2:5050")
-	f := New("test", leader.List{a, b}, mesos.NewClient(mesos.Config{}))
-	var told []*url.URL
-	f.Tell = func(_ context.Context, m Message) {
-		if m, ok := m.(Masters); ok {
-			told = m.Masters
+// TestBusyLoop keeps the loop busy for longer than three heartbeats, while more events come
+// than may wait for it: the master has never been silent.
+func TestBusyLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		script := mesostest.NewScript("x")
+		w, r := inMemory(t, m, nil)
+		pass(time.Second)
+		r.take()
+		busy := make(chan struct{})
+		go w.Do(func() { <-busy })
+		synctest.Wait()
+		for i := range 2 * maxQueued {
+			m.AddAgent(script.Agent(i, "10.0.0.1"))
+		}
+		pass(10 * time.Minute)
+		close(busy)
+		pass(time.Second)
+		r.mu.Lock()
+		agents := len(r.agents)
+		r.mu.Unlock()
+		if got := r.take(); strings.Contains(got, "connected") || strings.Contains(got, "failed") || agents != 2*maxQueued {
+			t.Errorf("%d agents: %s", agents, got)
+		}
+		m.Stall(true) // now it is silent
+		pass(time.Minute)
+		if got := r.take(); !strings.Contains(got, "SUBSCRIBED") && w.Stats().Synced {
+			t.Errorf("a silent stream was not left: %s", got)
+		}
+	})
+}
+
+// TestAttempt_IsAt compares an attempt with the master that ZooKeeper names.
+func TestAttempt_IsAt(t *testing.T) {
+	asked, redirected := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "leader.example:5050")
+	conn := &mesos.Conn{URL: redirected, Remote: netip.MustParseAddrPort("10.0.0.2:5050")}
+	for _, tc := range []struct {
+		conn *mesos.Conn
+		at   string
+		want bool
+	}{
+		{nil, "10.0.0.1:5050", true}, {nil, "10.0.0.2:5050", false},
+		{conn, "leader.example:5050", true}, {conn, "10.0.0.2:5050", true}, {conn, "10.0.0.1:5050", false}, {conn, "10.0.0.2:5051", false},
+	} {
+		a := &attempt{asked: asked, conn: tc.conn}
+		if got := a.isAt(parseMaster(t, tc.at)); got != tc.want {
+			t.Errorf("answered by %v: is at %s: %v", tc.conn, tc.at, got)
 		}
 	}
-	f.SetMasters(t.Context(), []*url.URL{b, a})
-	f.found(t.Context(), leader.View{Masters: []*url.URL{a, b}})
-	if !slices.Equal(told, []*url.URL{b, a}) {
-		t.Errorf("the masters are %v", told)
+}
+
+// TestBegin_ElectedMeanwhile begins an attempt at a master that was chosen before ZooKeeper
+// named another: it must be cancelled at once.
+func TestBegin_ElectedMeanwhile(t *testing.T) {
+	one, two := parseMaster(t, "10.0.0.1:5050"), parseMaster(t, "10.0.0.2:5050")
+	before := &detector.Masters{Leader: one, All: []*url.URL{one, two}}
+	for name, tc := range map[string]struct {
+		now     detector.Masters
+		at      *url.URL
+		deposed bool
+	}{
+		"the same leader":          {detector.Masters{Leader: one, All: []*url.URL{one}}, one, false},
+		"another leader":           {detector.Masters{Leader: two, All: []*url.URL{two}}, one, true},
+		"the leader that is asked": {detector.Masters{Leader: two, All: []*url.URL{two}}, two, false},
+		"no leader":                {detector.Masters{All: []*url.URL{two}}, one, false},
+	} {
+		c := &connection{masters: &tc.now}
+		ctx, end := c.begin(t.Context(), before, tc.at)
+		if deposed := errors.Is(context.Cause(ctx), errDeposed); deposed != tc.deposed {
+			t.Errorf("%s: deposed: %v", name, deposed)
+		}
+		if end(nil); c.attempt != nil {
+			t.Errorf("%s: the attempt is left", name)
+		}
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
-// TestCompare compares the cluster with what GET_AGENTS answers.
-func TestCompare(t *testing.T) {
+// TestReconcile_Agents compares the cluster with what GET_AGENTS answers.
+func TestReconcile_Agents(t *testing.T) {
 	other := &mesos.Agent{ID: "other"}
 	const a = "a of marathon on 10.0.0.1"
 	for name, tc := range map[string]struct {
@@ -36,16 +36,16 @@ func TestCompare(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := New(nil)
 			v := view{}
-			c.Apply(subscribed(task("a", 1)))
+			apply(c, subscribed(task("a", 1)))
 			for _, ev := range tc.before {
-				c.Apply(ev)
+				apply(c, ev)
 			}
-			c.BeginCompare()
+			c.BeginReconcile()
 			for _, ev := range tc.late {
-				c.Apply(ev)
+				apply(c, ev)
 			}
-			n := c.Compare(tc.answer, false)
-			v.follow(t, c.Take())
+			n := c.Listed(tc.answer, false)
+			v.follow(t, c.Flush())
 			if v.String() != tc.want || n != tc.differences {
 				t.Errorf("%q with %d differences, want %q with %d", v, n, tc.want, tc.differences)
 			}
@@ -53,27 +53,27 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-func TestCompareCompletes(t *testing.T) {
+func TestReconcile_Completes(t *testing.T) {
 	c := New(nil)
-	c.Apply(recoveredState) // nothing is known of s
+	apply(c, recoveredState) // nothing is known of s
 	if c.Complete() {
 		t.Error("complete with an unknown agent")
 	}
-	c.BeginCompare()
-	c.Compare(&mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, false)
+	c.BeginReconcile()
+	c.Listed(&mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "s"}}}, false)
 	if c.Complete() {
 		t.Error("complete with an agent that is still recovered")
 	}
-	c.BeginCompare()
-	c.Compare(&mesos.State{}, false)
+	c.BeginReconcile()
+	c.Listed(&mesos.State{}, false)
 	if !c.Complete() {
 		t.Error("not complete once the agent is given up")
 	}
 }
 
-// TestCompareWhole compares a cluster that runs the tasks a and b with what
+// TestReconcile_WholeState compares a cluster that runs the tasks a and b with what
 // GET_STATE answers.
-func TestCompareWhole(t *testing.T) {
+func TestReconcile_WholeState(t *testing.T) {
 	const a, b, both = "a of marathon on 10.0.0.1", "b of marathon on 10.0.0.1", "a of marathon on 10.0.0.1; b of marathon on 10.0.0.1"
 	state := func(tasks ...*mesos.Task) *mesos.State { return subscribed(tasks...).State }
 	renamed := state(task("a", 1), task("b", 1))
@@ -120,23 +120,23 @@ func TestCompareWhole(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := New(nil)
 				v := view{}
-				c.Apply(subscribed(task("a", 1), task("b", 1)))
+				apply(c, subscribed(task("a", 1), task("b", 1)))
 				for _, ev := range tc.before {
-					c.Apply(ev)
+					apply(c, ev)
 				}
-				c.BeginCompare()
+				c.BeginReconcile()
 				for _, ev := range tc.late {
-					c.Apply(ev)
+					apply(c, ev)
 				}
-				n := c.Compare(tc.answer, true)
-				v.follow(t, c.Take())
+				n := c.Listed(tc.answer, true)
+				v.follow(t, c.Flush())
 				if v.String() != tc.want || n != tc.differences {
 					t.Errorf("%q with %d differences, want %q with %d", v, n, tc.want, tc.differences)
 				}
-				if held := c.Counts().Held; name == "held" && held != 2 || name != "held" && name != "held, one is announced" && held != 0 {
+				if held := c.Counts().Retained; name == "held" && held != 2 || name != "held" && name != "held, one is announced" && held != 0 {
 					t.Errorf("%d tasks are held", held)
 				}
-				if n := c.Compare(state(), true); n != 0 {
+				if n := c.Listed(state(), true); n != 0 {
 					t.Errorf("an answer that was not asked for made %d differences", n)
 				}
 			})
@@ -144,14 +144,14 @@ func TestCompareWhole(t *testing.T) {
 	}
 }
 
-// TestDoubt names what is not known.
-func TestDoubt(t *testing.T) {
+// TestReference has events name what is unknown.
+func TestReference(t *testing.T) {
 	other := func(agent, framework string) mesos.Event {
 		return mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: framework, AgentID: agent, App: &mesos.App{}, State: 1}}
 	}
 	for name, tc := range map[string]struct {
 		events []mesos.Event
-		soon   []mesos.Event // within doubtTime
+		soon   []mesos.Event // within announceDelay
 		want   bool
 	}{
 		"all is known":                   {[]mesos.Event{added("a", 1), updated("a", 1)}, nil, false},
@@ -166,36 +166,36 @@ func TestDoubt(t *testing.T) {
 		"the agent was removed before":   {[]mesos.Event{added("a", 1), mesos.AgentRemoved{AgentID: "s"}}, nil, false},
 		"a state comes in between":       {[]mesos.Event{updated("x", 1)}, []mesos.Event{subscribed()}, false},
 		"the agent is yet to come back":  {[]mesos.Event{mesos.Subscribed{State: &mesos.State{Frameworks: []*mesos.Framework{framework.Framework}, RecoveredAgents: []*mesos.Agent{{ID: "s"}}}}, added("a", 1)}, nil, false},
-		"more than can be remembered":    {slices.Repeat([]mesos.Event{other("other", "f")}, 2*maxDoubts), nil, true},
+		"more than can be remembered":    {slices.Repeat([]mesos.Event{other("other", "f")}, 2*maxUnknown), nil, true},
 		"a comparison comes in between":  {[]mesos.Event{updated("x", 1)}, []mesos.Event{nil}, false},
 		"an unknown owner that is ended": {[]mesos.Event{mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: "g", AgentID: "s", App: &mesos.App{}, State: 4}}}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := New(nil)
-				c.Apply(subscribed())
+				apply(c, subscribed())
 				for _, ev := range tc.events {
-					c.Apply(ev)
+					apply(c, ev)
 				}
-				time.Sleep(doubtTime - time.Second)
+				time.Sleep(announceDelay - time.Second)
 				c.Expire()
-				if c.TakeDoubt() {
-					t.Error("doubted too early")
+				if c.Wants().State {
+					t.Error("wants the state too early")
 				}
 				for _, ev := range tc.soon {
 					if ev == nil {
-						c.BeginCompare()
-						c.Compare(subscribed().State, true)
+						c.BeginReconcile()
+						c.Listed(subscribed().State, true)
 						continue
 					}
-					c.Apply(ev)
+					apply(c, ev)
 				}
 				time.Sleep(time.Minute)
 				c.Expire()
-				if got := c.TakeDoubt(); got != tc.want {
-					t.Errorf("doubted: %v", got)
+				if got := c.Wants().State; got != tc.want {
+					t.Errorf("wants the state: %v", got)
 				}
-				if c.TakeDoubt() || len(c.doubts) != 0 || !c.Deadline().IsZero() {
+				if len(c.unknown) != 0 || !c.Deadline().IsZero() {
 					t.Error("something is left")
 				}
 			})
@@ -203,13 +203,13 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
-// TestCompareWithNothing compares twice with an answer without any agent: it is
+// TestReconcile_NoAgents compares twice with an answer without any agent: it is
 // believed the second time.
-func TestCompareWithNothing(t *testing.T) {
+func TestReconcile_NoAgents(t *testing.T) {
 	const a = "a of marathon on 10.0.0.1"
 	c := New(nil)
 	v := view{}
-	c.Apply(subscribed(task("a", 1)))
+	apply(c, subscribed(task("a", 1)))
 	for i, step := range []struct {
 		answer   *mesos.State
 		want     string
@@ -217,44 +217,44 @@ func TestCompareWithNothing(t *testing.T) {
 	}{
 		{&mesos.State{}, a, true}, {subscribed().State, a, false}, {&mesos.State{}, a, true}, {&mesos.State{}, "", false}, {&mesos.State{}, "", false},
 	} {
-		c.BeginCompare()
-		c.Compare(step.answer, false)
-		v.follow(t, c.Take())
-		if v.String() != step.want || c.Awaiting() != step.awaiting {
-			t.Errorf("step %d: %q, awaiting: %v", i, v, c.Awaiting())
+		c.BeginReconcile()
+		c.Listed(step.answer, false)
+		v.follow(t, c.Flush())
+		if v.String() != step.want || c.Wants().Agents != step.awaiting {
+			t.Errorf("step %d: %q, awaiting: %v", i, v, c.Wants().Agents)
 		}
 	}
-	c.Apply(subscribed(task("a", 1)))
+	apply(c, subscribed(task("a", 1)))
 	for i := range 2 { // of one master, and of the next
-		c.BeginCompare()
-		c.Compare(&mesos.State{}, true)
-		if !c.TakeDoubt() {
+		c.BeginReconcile()
+		c.Listed(&mesos.State{}, true)
+		if !c.Wants().State {
 			t.Error("all is not asked for again")
 		}
-		v.follow(t, c.Take())
+		v.follow(t, c.Flush())
 		if v.String() != a {
 			t.Errorf("master %d: %q", i, v)
 		}
-		c.Apply(subscribed(task("a", 1)))
+		apply(c, subscribed(task("a", 1)))
 	}
 }
 
-// TestHeldFrameworkIsGone has a framework torn down during a failover, while its task
-// still runs.
-func TestHeldFrameworkIsGone(t *testing.T) {
+// TestReconcile_MissingAgent lists agents while one that a leader without a registry lacks
+// has time to come back.
+func TestReconcile_MissingAgent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := New(nil)
-		c.Apply(subscribed(task("a", 1)))
-		c.Apply(recoveredState)
-		c.Apply(added("a", 1))
-		c.Apply(agent)
-		time.Sleep(HoldTime)
+		apply(c, subscribed(task("a", 1)))
+		other := &mesos.State{Agents: []*mesos.Agent{{ID: "other"}}}
+		c.State(other, Leader{ID: "second", Certain: true}, time.Now())
+		c.BeginReconcile()
+		if n := c.Listed(other, false); n != 0 || c.Counts().Agents != 2 {
+			t.Errorf("%d differences, %+v", n, c.Counts())
+		}
+		time.Sleep(reregisterGrace)
 		c.Expire()
-		c.Apply(updated("a", 4))
-		c.BeginCompare()
-		n := c.Compare(&mesos.State{Agents: []*mesos.Agent{agent.Agent}}, true)
-		if n != 1 || c.Counts().Frameworks != 0 {
-			t.Errorf("%d differences, %d frameworks", n, c.Counts().Frameworks)
+		if n := c.Counts().Agents; n != 1 {
+			t.Errorf("%d agents in the end", n)
 		}
 	})
 }

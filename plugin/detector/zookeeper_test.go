@@ -1,8 +1,11 @@
-package leader
+package detector
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	golog "log"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 
 	"github.com/go-zookeeper/zk"
@@ -29,21 +33,21 @@ func TestParseZooKeeper(t *testing.T) {
 		"zk://a:2181/deep/path/":                  "[a:2181] /deep/path ",
 		"zk://me:p@ss:w/rd@a:2181/mesos":          "[a:2181] /mesos me:p@ss:w/rd",
 		"file://" + file:                          "[a:2181 b:2182] /mesos me:hunter2",
-		"zk://a:2181":                             `error: no path`,
-		"zk://a:2181/":                            `error: no path`,
-		"zk://a:2181/a//b":                        `error: path "/a//b"`,
-		"zk://a:2181/a?b":                         `error: path "/a?b"`,
-		"zk://a/mesos":                            `error: a server is no host:port`,
-		"zk://:2181/mesos":                        `error: a server is no host:port`,
-		"zk://a:2181,/mesos":                      `error: a server is no host:port`,
-		"zk://a:0/mesos":                          `error: a server's port is not one`,
-		"zk://a:99999/mesos":                      `error: a server's port is not one`,
-		"zk://me:hunter2":                         "error: no path",
-		"zk://me:hunter2,a:2181/mesos":            "error: a server's port is not one",
-		"zk://hunter2@a:2181/mesos":               `error: what stands before @`,
-		"zk://:hunter2@a:2181/mesos":              `error: what stands before @`,
-		"http://a:5050":                           `error: no zk:// URL`,
-		"file://" + other:                         `error: the file holds no zk:// URL`,
+		"zk://a:2181":                             `error: must have a path`,
+		"zk://a:2181/":                            `error: must have a path`,
+		"zk://a:2181/a//b":                        `error: invalid path "/a//b"`,
+		"zk://a:2181/a?b":                         `error: invalid path "/a?b"`,
+		"zk://a/mesos":                            `error: each server must be host:port`,
+		"zk://:2181/mesos":                        `error: each server must be host:port`,
+		"zk://a:2181,/mesos":                      `error: each server must be host:port`,
+		"zk://a:0/mesos":                          `error: invalid port of a server`,
+		"zk://a:99999/mesos":                      `error: invalid port of a server`,
+		"zk://me:hunter2":                         "error: must have a path",
+		"zk://me:hunter2,a:2181/mesos":            "error: invalid port of a server",
+		"zk://hunter2@a:2181/mesos":               `error: must have user:password before the @`,
+		"zk://:hunter2@a:2181/mesos":              `error: must have user:password before the @`,
+		"http://a:5050":                           `error: must begin with zk://`,
+		"file://" + other:                         `error: the file must hold a zk:// URL`,
 		"file://" + filepath.Join(dir, "nowhere"): `error: open `,
 	} {
 		z, err := ParseZooKeeper(endpoint)
@@ -60,15 +64,15 @@ func TestParseZooKeeper(t *testing.T) {
 	}
 }
 
-func TestAnnounced(t *testing.T) {
+func TestContenderNodes(t *testing.T) {
 	names := []string{"log_replicas", "json.info_0000000012", "info_0000000011", "json.info_0000000003", "json.info_x", "info_", "json.info_-000000001", "other_0000000001"}
-	if got, want := announced(names), []string{"json.info_0000000003", "info_0000000011", "json.info_0000000012"}; !slices.Equal(got, want) {
+	if got, want := contenderNodes(names), []string{"json.info_0000000003", "info_0000000011", "json.info_0000000012"}; !slices.Equal(got, want) {
 		t.Errorf("announced are %v, want %v", got, want)
 	}
 }
 
-// TestView reads the recorded nodes of three masters, in several orders.
-func TestView(t *testing.T) {
+// TestMasters reads the recorded nodes of three masters, in several orders.
+func TestMasters(t *testing.T) {
 	var masters []mesos.Master
 	for i := range 3 {
 		b, err := os.ReadFile(fmt.Sprintf("../../testdata/mesos/zookeeper/mesos__json.info_000000000%d.data", i+1))
@@ -88,28 +92,28 @@ func TestView(t *testing.T) {
 		leading bool
 		secure  bool
 		want    string
-		line    []Process
+		line    []mesos.MasterID
 	}{
-		{[]mesos.Master{one, two, three}, true, false, "127.0.0.1:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []Process{Process(one.ID), Process(two.ID), Process(three.ID)}},
-		{[]mesos.Master{three, one, two}, true, true, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []Process{Process(three.ID), Process(one.ID), Process(two.ID)}},
-		{[]mesos.Master{three, one, three}, true, false, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.3:5050", []Process{Process(three.ID), Process(one.ID), Process(three.ID)}},
+		{[]mesos.Master{one, two, three}, true, false, "127.0.0.1:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []mesos.MasterID{mesos.MasterID(one.ID), mesos.MasterID(two.ID), mesos.MasterID(three.ID)}},
+		{[]mesos.Master{three, one, two}, true, true, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.2:5050 127.0.0.3:5050", []mesos.MasterID{mesos.MasterID(three.ID), mesos.MasterID(one.ID), mesos.MasterID(two.ID)}},
+		{[]mesos.Master{three, one, three}, true, false, "127.0.0.3:5050 of 127.0.0.1:5050 127.0.0.3:5050", []mesos.MasterID{mesos.MasterID(three.ID), mesos.MasterID(one.ID), mesos.MasterID(three.ID)}},
 		{[]mesos.Master{two, one}, false, false, "none of 127.0.0.1:5050 127.0.0.2:5050", nil},
-		{[]mesos.Master{named, two}, true, false, "m.example:5050 of m.example:5050 127.0.0.2:5050", []Process{"m.example:5050", Process(two.ID)}},
+		{[]mesos.Master{named, two}, true, false, "m.example:5050 of m.example:5050 127.0.0.2:5050", []mesos.MasterID{"m.example:5050", mesos.MasterID(two.ID)}},
 	} {
-		v := (&ZooKeeper{Secure: tc.secure}).view(tc.masters, tc.leading)
+		v := (&ZooKeeper{Secure: tc.secure}).masters(tc.masters, tc.leading)
 		scheme := map[bool]string{false: "http", true: "https"}[tc.secure]
 		got := "none of"
 		if v.Leader != nil {
 			got = v.Leader.Host + " of"
 		}
-		for _, u := range v.Masters {
+		for _, u := range v.All {
 			got += " " + u.Host
 			if u.Scheme != scheme || u.Path != "/api/v1" {
 				t.Errorf("master is %s", u)
 			}
 		}
-		if got != tc.want || !slices.Equal(v.Line, tc.line) {
-			t.Errorf("%s, in line %v, want %s, %v", got, v.Line, tc.want, tc.line)
+		if got != tc.want || !slices.Equal(v.Contenders, tc.line) {
+			t.Errorf("%s, in line %v, want %s, %v", got, v.Contenders, tc.want, tc.line)
 		}
 	}
 }
@@ -136,17 +140,23 @@ func TestMembers(t *testing.T) {
 	}
 }
 
-// TestComplaint tells of what changes, and not of a member that is gone while
-// another answers.
-func TestComplaint(t *testing.T) {
-	var said []string
-	c := complaint{warn: func(text string) { said = append(said, text) }}
+// TestLookupState logs changes, but not that one member is gone while another answers.
+func TestLookupState(t *testing.T) {
+	var logged bytes.Buffer
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(io.Discard)
+	s := lookupState{State: logstate.State{Log: log}, name: "zk://a"}
 	odd := errors.New("odd")
 	for _, err := range []error{nil, zk.ErrConnectionClosed, nil, zk.ErrConnectionClosed, fmt.Errorf("list: %w", zk.ErrNoServer), zk.ErrNoServer, odd, odd, zk.ErrNoServer, nil, nil} {
-		c.tell(err)
+		s.update(err)
 	}
-	if want := []string{"no member of the ensemble answers", "odd", "the masters are found again"}; !slices.Equal(said, want) {
-		t.Errorf("said %q", said)
+	const prefix = "plugin/calicomesos: "
+	var said []string
+	for line := range strings.Lines(logged.String()) {
+		said = append(said, strings.TrimSpace(line[strings.Index(line, prefix)+len(prefix):]))
+	}
+	if want := []string{"Finding masters in zk://a failed: no member of the ensemble answers", "Finding masters in zk://a failed: odd", "Found masters in zk://a"}; !slices.Equal(said, want) {
+		t.Errorf("logged %q", said)
 	}
 }
 

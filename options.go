@@ -1,0 +1,448 @@
+package calicomesos
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/detector"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+
+	"github.com/coredns/caddy"
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
+	"github.com/coredns/coredns/plugin/pkg/fall"
+
+	"github.com/miekg/dns"
+)
+
+// Defaults and bounds of the properties.
+const (
+	defaultZone        = "mesos."
+	defaultContainerIP = "dcos.thisdcos.directory."
+	defaultMaster      = "http://127.0.0.1:5050"
+	defaultTTL         = 5
+	maxTTL             = 3600
+	defaultStartup     = 5 * time.Second
+
+	// minPoll is the shortest interval of polls: a whole state is expensive for a master.
+	minPoll = time.Second
+)
+
+// options are what a stanza says.
+type options struct {
+	zones           [schemes][]string // origins
+	cluster         clusterOptions
+	rules           rules
+	nsName          string       // "": ns1 of each zone
+	nsAddrs         []netip.Addr // empty: the listening addresses
+	ttl             uint32       // seconds
+	startupTimeout  time.Duration
+	fall            fall.F
+	containerIPSeen bool
+}
+
+// clusterOptions say how to watch a cluster. Stanzas with equal ones share a watcher.
+type clusterOptions struct {
+	masters     []*url.URL
+	zookeeper   *detector.ZooKeeper // instead of masters; nil without
+	credentials *mesos.Credentials  // nil: none
+	tls         *mesos.TLS          // nil: the system's certificate authorities
+	serverName  string
+	poll        time.Duration // 0: subscribe
+	snapshot    string        // file, "": none
+}
+
+// property describes one property of a stanza.
+type property struct {
+	parse   func(o *options, args []string) error
+	min     int // number of arguments
+	max     int // any number if -1
+	repeats bool
+	files   bool // arguments are files, relative to *root*
+	secret  bool // surplus arguments may be secrets: errors must not quote them
+}
+
+var properties = map[string]property{
+	"master":          {parse: parseMasters, min: 1, max: -1, repeats: true},
+	"containerip":     {parse: parseContainerIP, max: -1},
+	"ipsources":       {parse: parseSources, min: 1, max: -1},
+	"network":         {parse: parseNetworks, min: 1, max: -1},
+	"allow":           {parse: parseAllow, min: 1, max: -1},
+	"health":          {parse: parseHealth},
+	"visibility":      {parse: parseVisibility, min: 1, max: 1},
+	"ns":              {parse: parseNS, min: 1, max: -1},
+	"ttl":             {parse: parseTTL, min: 1, max: 1},
+	"credentials":     {parse: parseCredentials, min: 1, max: 1, files: true, secret: true},
+	"tls":             {parse: parseTLS, max: 3, files: true},
+	"tls_servername":  {parse: parseServerName, min: 1, max: 1},
+	"poll":            {parse: parsePoll, min: 1, max: 1},
+	"snapshot":        {parse: parseSnapshot, min: 1, max: 1, files: true},
+	"startup_timeout": {parse: parseStartupTimeout, min: 1, max: 1},
+	"fallthrough":     {parse: parseFallthrough, max: -1},
+}
+
+// parse parses a stanza. Errors name the property and the value.
+func parse(c *caddy.Controller) (*options, error) {
+	o := &options{ttl: defaultTTL, startupTimeout: defaultStartup, rules: rules{sources: []source{netinfo, host}}}
+	c.Next()
+	if err := parseZones(o, c.RemainingArgs()); err != nil {
+		return nil, c.Err(err.Error())
+	}
+	seen := make(map[string]bool)
+	for c.NextBlock() {
+		name := c.Val()
+		p, ok := properties[name]
+		args := c.RemainingArgs()
+		if !ok {
+			return nil, c.Errf("unknown property %q: must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
+		}
+		if seen[name] && !p.repeats {
+			return nil, c.Errf("property %q is repeated", name)
+		}
+		seen[name] = true
+		if err := p.checkNumber(args); err != nil {
+			return nil, c.Errf("property %q %v", name, err)
+		}
+		if p.files {
+			args = belowRoot(dnsserver.GetConfig(c).Root, args)
+		}
+		if err := p.parse(o, args); err != nil {
+			return nil, c.Errf("property %q: %v", name, err)
+		}
+	}
+	if c.Next() {
+		return nil, c.Errf("%q appears more than once in a server block", pluginName)
+	}
+	if err := o.complete(); err != nil {
+		return nil, c.Err(err.Error())
+	}
+	return o, nil
+}
+
+// checkNumber checks the number of arguments.
+func (p *property) checkNumber(args []string) error {
+	switch {
+	case len(args) < p.min:
+		return fmt.Errorf("has %d arguments: must have at least %d", len(args), p.min)
+	case p.max < 0 || len(args) <= p.max:
+		return nil
+	case p.max == 0:
+		return fmt.Errorf("must have no arguments: %q", args[0])
+	case p.secret:
+		return fmt.Errorf("has %d arguments: must have at most %d, the file %q", len(args), p.max, args[0])
+	}
+	return fmt.Errorf("has %d arguments: must have at most %d: %q", len(args), p.max, args[p.max])
+}
+
+// belowRoot returns files with relative ones below root, the argument of *root*.
+func belowRoot(root string, files []string) []string {
+	all := make([]string, len(files))
+	for i, f := range files {
+		if !filepath.IsAbs(f) && root != "" {
+			f = filepath.Join(root, f)
+		}
+		all[i] = f
+	}
+	return all
+}
+
+// complete sets defaults, and checks what several properties say together.
+func (o *options) complete() error {
+	if len(o.zones[mesosDNS])+len(o.zones[reverse]) == 0 {
+		o.zones[mesosDNS] = []string{defaultZone}
+	}
+	if !o.containerIPSeen {
+		o.zones[dcos] = []string{defaultContainerIP}
+	}
+	if err := o.cluster.complete(); err != nil {
+		return err
+	}
+	return o.completeZones()
+}
+
+func (o *clusterOptions) complete() error {
+	if len(o.masters) == 0 && o.zookeeper == nil {
+		u, err := detector.ParseMaster(defaultMaster)
+		if err != nil {
+			return err
+		}
+		o.masters = []*url.URL{u}
+	}
+	if o.serverName != "" {
+		if o.tls == nil {
+			o.tls = &mesos.TLS{}
+		}
+		o.tls.ServerName = o.serverName
+	}
+	if o.zookeeper != nil {
+		o.zookeeper.Secure = o.tls != nil
+	}
+	return nil
+}
+
+func parseZones(o *options, args []string) error {
+	for _, arg := range args {
+		origins, isReverse, err := parseZone(arg)
+		if err != nil {
+			return err
+		}
+		sch := mesosDNS
+		if isReverse {
+			sch = reverse
+		}
+		for _, origin := range origins {
+			if slices.Contains(o.zones[sch], origin) {
+				return fmt.Errorf("zone %q is repeated", arg)
+			}
+			o.zones[sch] = append(o.zones[sch], origin)
+		}
+	}
+	return nil
+}
+
+func parseContainerIP(o *options, args []string) error {
+	o.containerIPSeen = true
+	for _, arg := range args {
+		origins, isReverse, err := parseZone(arg)
+		switch {
+		case err != nil:
+			return err
+		case isReverse:
+			return fmt.Errorf("zone %q must not be a reverse zone", arg)
+		case slices.Contains(o.zones[dcos], origins[0]):
+			return fmt.Errorf("zone %q is repeated", arg)
+		}
+		o.zones[dcos] = append(o.zones[dcos], origins[0])
+	}
+	return nil
+}
+
+// parseZone returns the origins that arg stands for, and whether they are reverse zones. A
+// CIDR that does not end at a label stands for several.
+func parseZone(arg string) (origins []string, isReverse bool, err error) {
+	if prefix, err := netip.ParsePrefix(arg); err == nil {
+		if origins = plugin.Host(arg).NormalizeExact(); len(origins) == 0 || prefix.Addr().Is4In6() {
+			return nil, false, fmt.Errorf("invalid zone %q: no reverse zone covers it", arg)
+		}
+		return origins, true, nil
+	}
+	origin := plugin.Name(arg).Normalize()
+	if !isZoneName(origin) || mesos.ParseAddr(arg).IsValid() {
+		return nil, false, fmt.Errorf("invalid zone %q: must be a domain name or a CIDR", arg)
+	}
+	isReverse = dns.IsSubDomain("in-addr.arpa.", origin) || dns.IsSubDomain("ip6.arpa.", origin)
+	return []string{origin}, isReverse, nil
+}
+
+func parseMasters(o *options, args []string) error {
+	c := &o.cluster
+	for _, arg := range args {
+		isZooKeeper := strings.HasPrefix(arg, "zk://") || strings.HasPrefix(arg, "file://")
+		if c.zookeeper != nil || len(c.masters) > 0 && isZooKeeper {
+			return fmt.Errorf("%q: ZooKeeper must be the only master, since it names all", mask(arg))
+		}
+		if isZooKeeper {
+			z, err := detector.ParseZooKeeper(arg)
+			if err != nil {
+				return fmt.Errorf("invalid master %q: %w", mask(arg), err)
+			}
+			c.zookeeper = z
+			continue
+		}
+		u, err := detector.ParseMaster(arg)
+		if err != nil {
+			return fmt.Errorf("invalid master %q: %w", mask(arg), err)
+		}
+		if slices.ContainsFunc(c.masters, func(m *url.URL) bool { return *m == *u }) {
+			return fmt.Errorf("%q is repeated", mask(arg))
+		}
+		c.masters = append(c.masters, u)
+	}
+	return nil
+}
+
+// mask hides what may be the user information of a URL, well-formed or not.
+func mask(endpoint string) string {
+	scheme, rest, ok := strings.Cut(endpoint, "://")
+	if scheme += "://"; !ok {
+		scheme, rest = "", endpoint
+	}
+	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
+		return scheme + "***" + rest[at:]
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	for server := range strings.SplitSeq(host, ",") {
+		port := server[strings.LastIndexByte(server, ':')+1:]
+		if strings.Contains(server, ":") && strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) {
+			return scheme + "***" // user:password, without the rest
+		}
+	}
+	return endpoint
+}
+
+func parseCredentials(o *options, args []string) (err error) {
+	o.cluster.credentials, err = mesos.LoadCredentials(args[0])
+	return err
+}
+
+func parseTLS(o *options, args []string) error {
+	o.cluster.tls = &mesos.TLS{Files: args}
+	if _, err := o.cluster.tls.Load(); err != nil {
+		return fmt.Errorf("%q: %w", args, err)
+	}
+	return nil
+}
+
+func parseServerName(o *options, args []string) error {
+	if _, ok := dns.IsDomainName(args[0]); !ok {
+		return fmt.Errorf("invalid host name %q", args[0])
+	}
+	o.cluster.serverName = args[0]
+	return nil
+}
+
+func parsePoll(o *options, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < minPoll {
+		return fmt.Errorf("invalid poll interval %q: must be a duration of at least %v", args[0], minPoll)
+	}
+	o.cluster.poll = d
+	return nil
+}
+
+func parseSnapshot(o *options, args []string) error {
+	dir := filepath.Dir(args[0])
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New(dir + " must be a directory")
+	}
+	if err == nil {
+		o.cluster.snapshot, err = resolvePath(args[0])
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w", args[0], err)
+	}
+	return nil
+}
+
+// resolvePath returns the absolute path of a file without symbolic links. The file need not
+// exist.
+func resolvePath(file string) (string, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return "", err
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		return target, nil
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	return filepath.Join(dir, filepath.Base(file)), err
+}
+
+var sourceNames = map[string]source{
+	"netinfo": netinfo, "host": host, "auto": auto, "docker": dockerLabel, "mesos": mesosLabel,
+}
+
+func parseSources(o *options, args []string) error {
+	o.rules.sources = nil
+	for _, arg := range args {
+		s, ok := sourceNames[arg]
+		switch {
+		case !ok:
+			return fmt.Errorf("unknown source %q: must be one of netinfo, host, auto, docker, mesos", arg)
+		case slices.Contains(o.rules.sources, s):
+			return fmt.Errorf("%q is repeated", arg)
+		}
+		o.rules.sources = append(o.rules.sources, s)
+	}
+	return nil
+}
+
+func parseNetworks(o *options, args []string) error {
+	o.rules.networks = args
+	return nil
+}
+
+func parseAllow(o *options, args []string) error {
+	for _, arg := range args {
+		prefix, err := netip.ParsePrefix(arg)
+		if err != nil {
+			return fmt.Errorf("invalid prefix %q: must be a CIDR, such as 192.168.0.0/16", arg)
+		}
+		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
+		}
+		o.rules.allow = append(o.rules.allow, prefix.Masked())
+	}
+	return nil
+}
+
+func parseHealth(o *options, _ []string) error {
+	o.rules.health = true
+	return nil
+}
+
+var visibilityNames = map[string]mesos.Visibility{
+	"framework": mesos.VisibilityFramework, "cluster": mesos.VisibilityCluster, "external": mesos.VisibilityExternal,
+}
+
+func parseVisibility(o *options, args []string) error {
+	level, ok := visibilityNames[args[0]]
+	if !ok {
+		return fmt.Errorf("unknown visibility %q: must be one of framework, cluster, external", args[0])
+	}
+	o.rules.visibility = level
+	return nil
+}
+
+func parseNS(o *options, args []string) error {
+	o.nsName = plugin.Name(args[0]).Normalize()
+	if !isZoneName(o.nsName) || o.nsName == "." || mesos.ParseAddr(args[0]).IsValid() {
+		return fmt.Errorf("invalid name %q: must be a domain name", args[0])
+	}
+	for _, arg := range args[1:] {
+		addr, err := netip.ParseAddr(arg)
+		if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
+			return fmt.Errorf("invalid address %q of the name server", arg)
+		}
+		o.nsAddrs = append(o.nsAddrs, addr.Unmap())
+	}
+	return nil
+}
+
+func parseTTL(o *options, args []string) error {
+	ttl, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil || ttl > maxTTL {
+		return fmt.Errorf("invalid TTL %q: must be a number of seconds from 0 to %d", args[0], maxTTL)
+	}
+	o.ttl = uint32(ttl)
+	return nil
+}
+
+func parseStartupTimeout(o *options, args []string) error {
+	d, err := time.ParseDuration(args[0])
+	if err != nil || d < 0 {
+		return fmt.Errorf("invalid time-out %q: must be a duration, such as 5s", args[0])
+	}
+	o.startupTimeout = d
+	return nil
+}
+
+func parseFallthrough(o *options, args []string) error {
+	for _, arg := range args {
+		if _, _, err := parseZone(arg); err != nil {
+			return err
+		}
+	}
+	o.fall.SetZonesFromArgs(args)
+	return nil
+}

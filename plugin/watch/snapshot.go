@@ -1,0 +1,160 @@
+package watch
+
+import (
+	"errors"
+	"io/fs"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/logstate"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
+)
+
+const (
+	minSaveInterval = 10 * time.Second
+	// saveShare makes the wait after a write so many times as long as the write, so that
+	// writing a large cluster takes a hundredth of the time.
+	saveShare = 100
+)
+
+// SnapshotConfig is where a watcher keeps the last known cluster.
+type SnapshotConfig struct {
+	File      string
+	Endpoints []string // of the cluster; a snapshot that has none of them is of another one
+	// Owned reports whether the watcher may write the file: an older one may use it.
+	Owned func() bool
+	// Write replaces the file; nil stands for snapshot.Write.
+	Write func(file string, s *snapshot.Snapshot) error
+}
+
+// snapshotWriter is the loop's view of the snapshot.
+type snapshotWriter struct {
+	outdated bool         // something was published since the last write
+	next     time.Time    // when to write at the earliest
+	writing  bool         // by a goroutine that sends to written when it ends
+	written  chan written // has room for one
+	failing  logstate.State
+}
+
+// written is the result of a write.
+type written struct {
+	ok   bool
+	took time.Duration
+}
+
+// loadSnapshot publishes the snapshot, if there is one. Run began at began.
+func (w *Watcher) loadSnapshot(began int64) {
+	if w.Snapshot == nil {
+		return
+	}
+	s := w.readSnapshot()
+	if s == nil {
+		return
+	}
+	log.Infof("Loaded the snapshot of %s of %s: %d tasks, %d agents", w.Name, s.Heard.Format(time.RFC3339), len(s.State.Tasks), len(s.State.Agents))
+	w.Resolver.Seed(s.Hosts)
+	w.heard.CompareAndSwap(began, s.Heard.UnixNano()) // unless a master has spoken meanwhile
+	w.leader = LeaderInfo{Endpoint: s.Endpoint, Master: s.Leader}
+	for _, m := range s.Masters {
+		if u, err := url.Parse(m); err == nil {
+			w.masters.All = append(w.masters.All, u)
+		}
+	}
+	w.model.LoadSnapshot(s.State, w.masterID(w.leader))
+	w.resolveMasters()
+	w.dirtySince = time.Now()
+	w.publish()
+}
+
+// readSnapshot reads the file. It returns nil if there is no snapshot of this cluster, and
+// logs why.
+func (w *Watcher) readSnapshot() *snapshot.Snapshot {
+	s, err := snapshot.Read(w.Snapshot.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		log.Infof("Found no snapshot %s of %s yet", w.Snapshot.File, w.Name)
+	case err != nil:
+		log.Warningf("Ignored the snapshot %s: %v", w.Snapshot.File, err)
+	case !slices.ContainsFunc(s.Endpoints, func(e string) bool { return slices.Contains(w.Snapshot.Endpoints, e) }):
+		log.Warningf("Ignored the snapshot %s: it is of another cluster", w.Snapshot.File)
+	default:
+		return s
+	}
+	return nil
+}
+
+// saveIfDue starts to write the snapshot if it is outdated, and returns when that may be
+// due, or the zero time. An incomplete cluster never replaces one that was complete.
+func (w *Watcher) saveIfDue(now time.Time) time.Time {
+	s := &w.snapshots
+	if w.Snapshot == nil || !s.outdated || s.writing || !w.model.Complete() {
+		return time.Time{}
+	}
+	if now.Before(s.next) {
+		return s.next
+	}
+	s.outdated, s.writing = false, true
+	taken := w.takeSnapshot()
+	go func() {
+		start := time.Now()
+		ok := w.save(taken)
+		s.written <- written{ok, time.Since(start)}
+	}()
+	return time.Time{}
+}
+
+// saved takes in the result of a write. If it has failed, it is repeated when a successful
+// one might be.
+func (s *snapshotWriter) saved(result written) {
+	s.writing = false
+	s.outdated = s.outdated || !result.ok
+	s.next = time.Now().Add(max(minSaveInterval, saveShare*result.took))
+}
+
+// saveLast writes the snapshot when the loop has ended.
+func (w *Watcher) saveLast() {
+	if w.snapshots.writing {
+		<-w.snapshots.written
+	}
+	if w.Snapshot != nil && w.status.Complete && w.model.Complete() {
+		w.save(w.takeSnapshot())
+	}
+}
+
+// save writes s, and reports whether it could. One goroutine at a time may call it.
+func (w *Watcher) save(s *snapshot.Snapshot) bool {
+	if !w.Snapshot.Owned() {
+		return false
+	}
+	write := w.Snapshot.Write
+	if write == nil {
+		write = snapshot.Write
+	}
+	err := write(w.Snapshot.File, s)
+	w.Observer.SnapshotWritten(err)
+	if err != nil {
+		w.snapshots.failing.Failed("Writing the snapshot of %s to %s failed: %v", w.Name, w.Snapshot.File, err)
+		return false
+	}
+	w.snapshots.failing.Recovered("Wrote the snapshot of %s to %s again", w.Name, w.Snapshot.File)
+	return true
+}
+
+// takeSnapshot returns the cluster as it is now.
+func (w *Watcher) takeSnapshot() *snapshot.Snapshot {
+	s := &snapshot.Snapshot{
+		Header: snapshot.Header{
+			Endpoints: w.Snapshot.Endpoints,
+			Heard:     time.Unix(0, w.heard.Load()),
+			Endpoint:  w.leader.Endpoint,
+			Leader:    w.leader.Master,
+			Hosts:     w.Resolver.Known(),
+		},
+		State: w.model.Snapshot(),
+	}
+	for _, u := range w.masters.All {
+		s.Masters = append(s.Masters, u.String())
+	}
+	return s
+}

@@ -1,0 +1,150 @@
+package watch
+
+import (
+	"errors"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
+)
+
+// slowDisk takes its time to write a snapshot, or fails.
+type slowDisk struct {
+	takes  time.Duration
+	fails  atomic.Bool
+	writes atomic.Int32
+}
+
+func (d *slowDisk) write(string, *snapshot.Snapshot) error {
+	d.writes.Add(1)
+	time.Sleep(d.takes)
+	if d.fails.Load() {
+		return errors.New("disk full")
+	}
+	return nil
+}
+
+func (r *recorder) saved() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.saves)
+}
+
+// TestSnapshot_Rate changes a cluster all the time: a snapshot is written every ten seconds,
+// or less often if that takes long; and never while nothing changes.
+func TestSnapshot_Rate(t *testing.T) {
+	for name, tc := range map[string]struct {
+		takes       time.Duration
+		least, most int // in ten minutes of changes
+	}{
+		"a quick disk": {0, 58, 62},
+		"a slow disk":  {time.Second, 6, 7}, // after a hundred seconds each
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mesostest.NewMaster(15 * time.Second)
+				tut := mesostest.NewTutorial(m)
+				disk := &slowDisk{takes: tc.takes}
+				_, r := inMemory(t, m, func(c *Config) {
+					c.Snapshot = &SnapshotConfig{File: filepath.Join(t.TempDir(), "snapshot"), Owned: func() bool { return true }, Write: disk.write}
+				})
+				for range 600 {
+					pass(time.Second)
+					tut.Wander(m)
+				}
+				if n := r.saved(); n < tc.least || n > tc.most {
+					t.Errorf("%d snapshots in ten minutes", n)
+				}
+				pass(10 * time.Minute)
+				before := r.saved()
+				pass(time.Hour)
+				if n := r.saved() - before; n != 0 {
+					t.Errorf("%d snapshots in an hour without a change", n)
+				}
+			})
+		})
+	}
+}
+
+// TestSnapshot_Fails lets writes fail: they are repeated without a change, until one succeeds.
+func TestSnapshot_Fails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		mesostest.NewTutorial(m)
+		disk := &slowDisk{}
+		disk.fails.Store(true)
+		_, r := inMemory(t, m, func(c *Config) {
+			c.Snapshot = &SnapshotConfig{File: filepath.Join(t.TempDir(), "snapshot"), Owned: func() bool { return true }, Write: disk.write}
+		})
+		pass(55 * time.Second)
+		if n := r.saved(); n != 6 {
+			t.Errorf("%d attempts", n)
+		}
+		disk.fails.Store(false)
+		pass(time.Hour)
+		if n := r.saved(); n != 7 {
+			t.Errorf("%d attempts in the end", n)
+		}
+	})
+}
+
+// TestSnapshot_NotOwned has another watcher own the file: nothing is written until that is
+// over, not even at the end.
+func TestSnapshot_NotOwned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		mesostest.NewTutorial(m)
+		var owned atomic.Bool
+		disk := &slowDisk{}
+		_, r := inMemory(t, m, func(c *Config) {
+			c.Snapshot = &SnapshotConfig{File: filepath.Join(t.TempDir(), "snapshot"), Owned: owned.Load, Write: disk.write}
+		})
+		pass(time.Minute)
+		if disk.writes.Load() != 0 || r.saved() != 0 {
+			t.Error("the file of another watcher was written")
+		}
+		owned.Store(true)
+		pass(minSaveInterval)
+		if n := disk.writes.Load(); n != 1 {
+			t.Errorf("written %d times", n)
+		}
+	})
+}
+
+// TestSnapshot_Incomplete lets the state become incomplete: it must never replace a complete
+// one.
+func TestSnapshot_Incomplete(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		file := filepath.Join(t.TempDir(), "snapshot")
+		inMemory(t, m, func(c *Config) {
+			c.Snapshot = &SnapshotConfig{File: file, Endpoints: []string{"x"}, Owned: func() bool { return true }}
+		})
+		pass(time.Minute)
+		whole := m.State()
+		info := tut.Agent(7, "172.24.197.109").AgentInfo
+		whole.Agents.Recovered = []*mesostest.AgentInfo{&info} // nothing is known of it
+		m.Load(whole)
+		m.Drop()
+		pass(time.Minute)
+		for range 100 {
+			tut.Wander(m)
+			pass(100 * time.Millisecond)
+		}
+		pass(time.Minute)
+		s, err := snapshot.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range s.State.Tasks {
+			if task.Name == "wanderer" && task.ID != "wanderer.0" {
+				t.Errorf("%s was written while the state was incomplete", task.ID)
+			}
+		}
+	})
+}

@@ -1,0 +1,261 @@
+package calicomesos
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+)
+
+// source is where a task's addresses are taken from, as in Mesos-DNS's IPSources.
+type source int
+
+const (
+	netinfo     source = iota // container_status.network_infos
+	host                      // the agent
+	auto                      // whatever autoip answers
+	dockerLabel               // status label Docker.NetworkSettings.IPAddress
+	mesosLabel                // status label MesosContainerizer.NetworkSettings.IPAddress
+)
+
+// taskAddrs are the addresses of a task that may be published.
+type taskAddrs struct {
+	published []netip.Addr // of the first source that has any: T.F in the Mesos-DNS scheme
+	network   []netip.Addr // of the container
+	agent     []netip.Addr
+	auto      []netip.Addr // network, or agent for a task with a port there
+	onHost    bool         // the container's addresses are the agent's
+}
+
+// addrsOf chooses the addresses of a task.
+func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) taskAddrs {
+	a := taskAddrs{agent: usable(in.Agent.Addrs, &recordSet{}, mesosDNS)} // the agent's rule counts what is skipped
+	for _, n := range in.Task.Status.Networks {
+		a.network = r.filter(a.network, n.Addrs, len(r.networks) == 0 || slices.Contains(r.networks, n.Name), out)
+	}
+	a.onHost = len(a.network) > 0
+	for _, addr := range a.network {
+		a.onHost = a.onHost && slices.Contains(a.agent, addr)
+	}
+	a.auto = a.network
+	if len(a.network) == 0 || ports.onAgent {
+		a.auto = a.agent
+	}
+	for _, s := range r.sources {
+		if a.published = r.addrsFrom(s, in, &a, out); len(a.published) > 0 {
+			break
+		}
+	}
+	return a
+}
+
+// addrsFrom returns the addresses that a source has for a task.
+func (r *rules) addrsFrom(s source, in cluster.Instance, a *taskAddrs, out *recordSet) []netip.Addr {
+	switch s {
+	case netinfo:
+		return a.network
+	case host:
+		return a.agent
+	case auto:
+		return a.auto
+	}
+	labels := in.Task.Status.Labels
+	switch {
+	case labels == nil:
+		return nil
+	case s == dockerLabel:
+		return r.filter(nil, labels.Docker, true, out)
+	default:
+		return r.filter(nil, labels.Mesos, true, out)
+	}
+}
+
+// filter appends to kept the addresses that may be published, each once, and counts the
+// others. wanted is false if "network" excludes them all.
+func (r *rules) filter(kept, addrs []netip.Addr, wanted bool, out *recordSet) []netip.Addr {
+	for _, addr := range addrs {
+		switch {
+		case !isUsable(addr):
+			out.skip(badAddress)
+		case !wanted || !r.allows(addr):
+			out.skip(filtered)
+		case !slices.Contains(kept, addr):
+			kept = append(kept, addr)
+		}
+	}
+	return kept
+}
+
+func (r *rules) allows(addr netip.Addr) bool {
+	return len(r.allow) == 0 || slices.ContainsFunc(r.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// isUsable reports whether an address can be that of a host.
+func isUsable(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() }
+
+// usable returns the usable addresses, each once, and counts the others.
+func usable(addrs []netip.Addr, out *recordSet, sch scheme) []netip.Addr {
+	kept := addrs[:0:0]
+	for _, a := range addrs {
+		a = a.Unmap()
+		switch {
+		case !isUsable(a):
+			out.skipped[sch][badAddress]++
+		case !slices.Contains(kept, a):
+			kept = append(kept, a)
+		}
+	}
+	return kept
+}
+
+// taskPorts are the ports of a task.
+type taskPorts struct {
+	discovered []servicePort // of the DiscoveryInfo
+	resources  []uint16      // of the resource "ports"
+	anonymous  bool          // the task has no DiscoveryInfo
+	container  []servicePort // tcp and udp ports of the container, for the DC/OS scheme
+	host       []servicePort // tcp and udp ports of the agent, likewise
+	onAgent    bool          // there is a port of the agent, which autoip asks for
+}
+
+// servicePort is a port with its parts of a service's name.
+type servicePort struct {
+	name     string // `_http`, or "" for a port without a name
+	protocol string // `_tcp`
+	number   uint16
+	host     bool // of the agent
+}
+
+// inDCOS reports whether the DC/OS scheme has ports of this protocol.
+func (p servicePort) inDCOS() bool { return p.protocol == "_tcp" || p.protocol == "_udp" }
+
+// portsOf collects the ports of t. disc is its DiscoveryInfo, unless that has no name.
+func portsOf(t *mesos.Task, disc *mesos.Discovery, out *recordSet) taskPorts {
+	p := taskPorts{resources: expand(t.Ports, out), anonymous: disc == nil}
+	if disc != nil {
+		p.discovered = discoveryPorts(disc.Ports, out)
+	} else if t.Discovery != nil {
+		// Of a DiscoveryInfo without a name only autoip sees the ports.
+		for _, sp := range discoveryPorts(t.Discovery.Ports, &recordSet{}) {
+			p.onAgent = p.onAgent || sp.host && sp.inDCOS()
+		}
+	}
+	for _, sp := range p.discovered {
+		switch {
+		case !sp.inDCOS():
+		case sp.host:
+			p.host = append(p.host, sp)
+		default:
+			p.container = append(p.container, sp)
+		}
+	}
+	for _, m := range portMappings(t) {
+		p.addMapping(m)
+	}
+	for _, v := range t.VIPPorts {
+		if v.Index >= len(p.resources) {
+			continue
+		}
+		sp := servicePort{protocol: "_" + strings.ToLower(v.Protocol), number: p.resources[v.Index], host: true}
+		if sp.inDCOS() {
+			p.host = append(p.host, sp)
+		}
+	}
+	p.onAgent = p.onAgent || len(p.host) > 0
+	return p
+}
+
+// portMappings returns the port mappings of t: the container's, or for a container without
+// network_infos (of a pod) the status's.
+func portMappings(t *mesos.Task) []mesos.PortMapping {
+	if t.Container.Docker || t.Container.Networks > 0 {
+		return t.Container.PortMappings
+	}
+	var all []mesos.PortMapping
+	for _, n := range t.Status.Networks {
+		all = append(all, n.PortMappings...)
+	}
+	return all
+}
+
+// addMapping adds both ends of m. Without a protocol it is tcp, as for Docker and CNI.
+func (p *taskPorts) addMapping(m mesos.PortMapping) {
+	sp := servicePort{protocol: "_tcp"}
+	if m.Protocol != "" {
+		sp.protocol = "_" + strings.ToLower(m.Protocol)
+	}
+	if !sp.inDCOS() {
+		return
+	}
+	var ok bool
+	if sp.number, ok = validPort(uint64(m.ContainerPort)); ok {
+		p.container = append(p.container, sp)
+	}
+	if sp.number, ok = validPort(uint64(m.HostPort)); ok {
+		sp.host = true
+		p.host = append(p.host, sp)
+	}
+}
+
+// discoveryPorts converts the ports of a DiscoveryInfo. One without a protocol is both a tcp
+// and a udp port.
+func discoveryPorts(ports []mesos.Port, out *recordSet) []servicePort {
+	services := make([]servicePort, 0, len(ports))
+	for _, p := range ports {
+		number, ok := validPort(uint64(p.Number))
+		if !ok {
+			out.skip(badPort)
+			continue
+		}
+		sp := servicePort{number: number, host: p.Host}
+		if p.Name != "" {
+			if sp.name = serviceLabel(p.Name); sp.name == "" {
+				out.skip(badName)
+			}
+		}
+		if p.Protocol == "" {
+			sp.protocol = "_tcp"
+			services = append(services, sp)
+			sp.protocol = "_udp"
+		} else if sp.protocol = serviceLabel(p.Protocol); sp.protocol == "" {
+			out.skip(badName)
+			continue
+		}
+		services = append(services, sp)
+	}
+	return services
+}
+
+// serviceLabel makes a label with an underscore of x: `_http`. It is empty if x has no legal
+// character.
+func serviceLabel(x string) string {
+	switch x {
+	case "tcp":
+		return "_tcp"
+	case "udp":
+		return "_udp"
+	}
+	if l := label(x, maxLabel-1); l != "" {
+		return "_" + l
+	}
+	return ""
+}
+
+// validPort returns port, and whether it can be connected to.
+func validPort(port uint64) (uint16, bool) { return uint16(port), port >= 1 && port <= 65535 }
+
+// expand lists the ports in ranges, at most as many as there are ports.
+func expand(ranges []mesos.PortRange, out *recordSet) []uint16 {
+	var ports []uint16
+	for _, r := range ranges {
+		if r.Begin < 1 || r.End > 65535 || r.Begin > r.End {
+			out.skip(badPort)
+		}
+		for p := max(r.Begin, 1); p <= min(r.End, 65535) && len(ports) < 65535; p++ {
+			ports = append(ports, uint16(p))
+		}
+	}
+	return ports
+}

@@ -1,0 +1,180 @@
+package calicomesos
+
+import (
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/watch"
+	"github.com/calicomesos/calicomesos/plugin/zone"
+)
+
+// publisher keeps the zones of one stanza. It is a sink of its watcher, whose loop is the
+// only one to call it.
+type publisher struct {
+	rules   *rules
+	zones   [schemes][]*publishedZone
+	changed func(origin string) // tells secondaries that a zone has changed
+	ready   chan struct{}       // closed when a first state is published
+
+	before, after recordSet // reused
+}
+
+// publishedZone is a zone and what is not in it.
+type publishedZone struct {
+	*zone.Zone
+	tx      *zone.Tx // nil until something changes
+	status  zone.Status
+	counts  [reasons]int                 // skipped names, addresses and ports
+	skipped atomic.Pointer[[reasons]int] // counts as last published, for the metrics
+}
+
+func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready chan struct{}) *publisher {
+	p := &publisher{rules: r, changed: changed, ready: ready}
+	for sch, zs := range zones {
+		for _, z := range zs {
+			pz := &publishedZone{Zone: z}
+			pz.skipped.Store(new([reasons]int))
+			p.zones[sch] = append(p.zones[sch], pz)
+		}
+	}
+	return p
+}
+
+// Publish implements watch.Sink. It takes the records of the objects as they were from the
+// zones, and adds those of the objects as they are.
+func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
+	for _, c := range ch.Frameworks {
+		replace(p, c, c.Old != nil, c.New != nil, p.rules.framework)
+	}
+	for _, c := range ch.Agents {
+		replace(p, c, c.Old != nil, c.New != nil, p.rules.agent)
+	}
+	if c := ch.Masters; c.Old != c.New {
+		replace(p, c, c.Old != nil, true, p.rules.masters)
+	}
+	for _, c := range ch.Instances {
+		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.task)
+	}
+	now := time.Now()
+	for z := range p.all {
+		if z.publish(now, zone.Status(status)) {
+			p.changed(z.Origin)
+		}
+	}
+	if !isClosed(p.ready) {
+		close(p.ready)
+	}
+}
+
+// confirm tells the zones that those that they have replaced are gone.
+func (p *publisher) confirm() {
+	now := time.Now()
+	for z := range p.all {
+		if z.Confirm(now) && z.status.Complete {
+			p.changed(z.Origin)
+		}
+	}
+}
+
+// all yields every zone.
+func (p *publisher) all(yield func(*publishedZone) bool) {
+	for _, zs := range p.zones {
+		for _, z := range zs {
+			if !yield(z) {
+				return
+			}
+		}
+	}
+}
+
+// replace replaces the records that a rule makes of the old object by those of the new one.
+func replace[T any](p *publisher, c cluster.Change[T], hasOld, hasNew bool, rule func(T, *recordSet)) {
+	p.before.reset()
+	p.after.reset()
+	if hasOld {
+		rule(c.Old, &p.before)
+	}
+	if hasNew {
+		rule(c.New, &p.after)
+	}
+	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) {
+		return
+	}
+	p.apply(&p.before, -1)
+	p.apply(&p.after, 1)
+}
+
+// apply adds the records of set, or removes them if sign is -1.
+func (p *publisher) apply(set *recordSet, sign int) {
+	for sch := range schemes {
+		for _, z := range p.zones[sch] {
+			for why, n := range set.skipped[sch] {
+				z.counts[why] += sign * n
+			}
+		}
+	}
+	for i := range set.records {
+		r := &set.records[i]
+		if r.scheme == reverse {
+			if z, rel := p.reverseZone(r.name.Rel); z != nil {
+				z.apply(zone.Rel(strings.Clone(rel)), r.Record, sign) // a copy without the origin
+			}
+			continue
+		}
+		for _, z := range p.zones[r.scheme] {
+			z.apply(r.name, r.Record, sign)
+		}
+	}
+}
+
+// reverseZone returns the most specific reverse zone of name, and name relative to its
+// origin. It returns nil if there is none.
+func (p *publisher) reverseZone(name string) (*publishedZone, string) {
+	var (
+		closest *publishedZone
+		rel     string
+	)
+	for _, z := range p.zones[reverse] {
+		if r, ok := z.Relative(name); ok && (closest == nil || len(r) < len(rel)) {
+			closest, rel = z, r
+		}
+	}
+	return closest, rel
+}
+
+// publish publishes what has changed, and reports whether secondaries must be told: an answer
+// has changed, or the zone can be transferred now.
+func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
+	if counts := z.counts; counts != *z.skipped.Load() {
+		z.skipped.Store(&counts)
+	}
+	if z.tx == nil && z.Current() != nil && z.status == status {
+		return false
+	}
+	changed := z.transaction().Publish(now, status)
+	completed := status.Complete && !z.status.Complete
+	z.tx, z.status = nil, status
+	return status.Complete && (changed || completed)
+}
+
+// transaction returns the transaction of the next publication.
+func (z *publishedZone) transaction() *zone.Tx {
+	if z.tx == nil {
+		z.tx = z.Begin()
+	}
+	return z.tx
+}
+
+// apply adds a record, or removes it if sign is -1. It counts a record that does not fit.
+func (z *publishedZone) apply(name zone.Name, r zone.Record, sign int) {
+	apply := z.transaction().Add
+	if sign < 0 {
+		apply = z.transaction().Remove
+	}
+	if !apply(name, r) {
+		z.counts[longName] += sign
+	}
+}

@@ -1,0 +1,272 @@
+package calicomesos
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/watch"
+	"github.com/calicomesos/calicomesos/plugin/zone"
+
+	"github.com/miekg/dns"
+)
+
+// randomCluster drives a cluster with random events: tasks that run, move, fall
+// ill and end, agents and frameworks that come, go and change.
+type randomCluster struct {
+	r       *rand.Rand
+	current *cluster.Cluster
+}
+
+var oddNames = []string{"nginx", "db.prod", "Up_Case", "a.b", "leader", "slave", "*", "", "x.slave", strings.Repeat("l", 70), "naïve", "nginx"}
+
+func (rc *randomCluster) id(kind string, n int) string {
+	return fmt.Sprintf("m-%s%d", kind, rc.r.IntN(n))
+}
+
+func (rc *randomCluster) addr() netip.Addr {
+	switch rc.r.IntN(8) {
+	case 0:
+		return netip.AddrFrom16([16]byte{0xfd, 15: byte(rc.r.IntN(20))})
+	case 1:
+		return netip.Addr{}
+	}
+	return netip.AddrFrom4([4]byte{10, 0, 0, byte(rc.r.IntN(30))})
+}
+
+func (rc *randomCluster) status() mesos.Status {
+	s := mesos.Status{Health: mesos.Health(rc.r.IntN(3))}
+	for range rc.r.IntN(3) {
+		s.Networks = append(s.Networks, mesos.Network{Name: rc.id("net", 2), Addrs: []netip.Addr{rc.addr()}})
+	}
+	return s
+}
+
+func (rc *randomCluster) task() *mesos.Task {
+	t := &mesos.Task{
+		ID: rc.id("t", 40), FrameworkID: rc.id("f", 4), AgentID: rc.id("S", 4),
+		App: &mesos.App{Name: oddNames[rc.r.IntN(len(oddNames))]}, State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
+	}
+	if rc.r.IntN(2) == 0 {
+		t.Discovery = &mesos.Discovery{Name: oddNames[rc.r.IntN(len(oddNames))]}
+		for range rc.r.IntN(3) {
+			t.Discovery.Ports = append(t.Discovery.Ports, mesos.Port{
+				Number: uint32(rc.r.IntN(3)), Name: oddNames[rc.r.IntN(len(oddNames))], Protocol: []string{"tcp", "udp", "", "x"}[rc.r.IntN(4)], Host: rc.r.IntN(3) == 0,
+			})
+		}
+	}
+	if rc.r.IntN(3) == 0 {
+		t.Ports = []mesos.PortRange{{Begin: 31000, End: uint64(31000 + rc.r.IntN(3))}}
+	}
+	return t
+}
+
+func (rc *randomCluster) agent() *mesos.Agent {
+	return &mesos.Agent{ID: rc.id("S", 4), Port: uint32(5050 + rc.r.IntN(2)), Addr: rc.addr()}
+}
+
+func (rc *randomCluster) framework() *mesos.Framework {
+	return &mesos.Framework{ID: rc.id("f", 4), Name: oddNames[rc.r.IntN(len(oddNames))], Hostname: rc.addr().String(), WebUIURL: "http://x:8080"}
+}
+
+// step tells the cluster something.
+func (rc *randomCluster) step() {
+	switch ev := rc.event().(type) {
+	case *mesos.State:
+		rc.current.State(ev, cluster.Leader{ID: "m", Certain: true}, time.Now())
+	case nil:
+	default:
+		rc.current.Event(ev)
+	}
+}
+
+// event returns an event, a whole state, or nil for other masters.
+func (rc *randomCluster) event() any {
+	switch n := rc.r.IntN(100); {
+	case n < 40:
+		return mesos.TaskAdded{Task: rc.task()}
+	case n < 75:
+		return mesos.TaskUpdated{TaskID: rc.id("t", 40), FrameworkID: rc.id("f", 4), State: []mesos.TaskState{1, 1, 1, 4, 8, 10}[rc.r.IntN(6)], Status: rc.status()}
+	case n < 85:
+		return mesos.AgentAdded{Agent: rc.agent()}
+	case n < 88:
+		return mesos.AgentRemoved{AgentID: rc.id("S", 4)}
+	case n < 96:
+		return mesos.FrameworkUpdated{Framework: rc.framework()}
+	case n < 98:
+		return mesos.FrameworkRemoved{FrameworkID: rc.id("f", 4)}
+	case n < 99:
+		rc.current.SetMasters(&cluster.Masters{Leader: []netip.Addr{rc.addr()}, Port: 5050, All: [][]netip.Addr{{rc.addr()}, {rc.addr()}}})
+		return nil
+	}
+	s := &mesos.State{}
+	for range rc.r.IntN(30) {
+		s.Tasks = append(s.Tasks, rc.task())
+	}
+	for range rc.r.IntN(6) {
+		s.Agents = append(s.Agents, rc.agent())
+		s.Frameworks = append(s.Frameworks, rc.framework())
+	}
+	return s
+}
+
+// TestSameTruthTwice drives thousands of random events, and compares the zones
+// kept incrementally with zones made from the cluster as it is then.
+func TestSameTruthTwice(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for name, r := range map[string]rules{
+		"default": {sources: []source{netinfo, host}},
+		"all":     {sources: []source{auto, netinfo, host}, networks: []string{"m-net1"}, health: true, allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/28")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kept := newTestPublisher(&r)
+			rc := &randomCluster{rand.New(rand.NewPCG(seed, 1)), cluster.New(nil)}
+			for step := range 4000 {
+				rc.step()
+				if rc.r.IntN(3) > 0 {
+					continue // let some gather
+				}
+				ch := rc.current.Flush()
+				kept.Publish(&ch, watch.Status{Complete: true})
+				if step%10 != 0 {
+					continue
+				}
+				scratch := newTestPublisher(&r)
+				all := rc.current.Full()
+				scratch.Publish(&all, watch.Status{Complete: true})
+				compareZones(t, kept, scratch)
+			}
+		})
+	}
+}
+
+func newTestPublisher(r *rules) *publisher {
+	o := &options{ttl: defaultTTL, rules: *r}
+	o.zones = [schemes][]string{{"mesos.", "second.example."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa.", "0.10.in-addr.arpa."}}
+	o.rules.pointTo = "mesos."
+	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false)
+	return newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
+}
+
+func compareZones(t *testing.T, kept, scratch *publisher) {
+	t.Helper()
+	want := make(map[string]*publishedZone)
+	for z := range scratch.all {
+		want[z.Origin] = z
+	}
+	for z := range kept.all {
+		got, fresh := z.Current(), want[z.Origin].Current()
+		if diff := difference(zoneLines(got), zoneLines(fresh)); diff != "" {
+			t.Fatalf("%s:\n%s", z.Origin, diff)
+		}
+		if got.Records() != fresh.Records() {
+			t.Fatalf("%s: %d records counted, want %d", z.Origin, got.Records(), fresh.Records())
+		}
+		if *z.skipped.Load() != *want[z.Origin].skipped.Load() {
+			t.Fatalf("%s: skipped %v, want %v", z.Origin, *z.skipped.Load(), *want[z.Origin].skipped.Load())
+		}
+	}
+}
+
+func zoneLines(g *zone.Generation) lines {
+	var all []dns.RR
+	for rrs := range g.All() {
+		all = append(all, rrs...)
+	}
+	return served(all)
+}
+
+// BenchmarkPublish moves tasks of a cluster of 100,000: from the event to the
+// published answer.
+func BenchmarkPublish(b *testing.B) {
+	p := newLargePublisher()
+	c := cluster.New(nil)
+	state := bigState(b, 100_000, 3)
+	c.State(state, cluster.Leader{ID: "m"}, time.Now())
+	ch := c.Flush()
+	p.Publish(&ch, watch.Status{Complete: true})
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		t := *state.Tasks[i%len(state.Tasks)]
+		t.Status.Networks = []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{100, 64, byte(i >> 8), byte(i)})}}}
+		c.Event(mesos.TaskAdded{Task: &t})
+		ch := c.Flush()
+		p.Publish(&ch, watch.Status{Complete: true})
+		i++
+	}
+}
+
+// newLargePublisher returns a publisher of a zone of each scheme.
+func newLargePublisher() *publisher {
+	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
+	for sch := range p.zones {
+		p.zones[sch] = p.zones[sch][:1]
+	}
+	return p
+}
+
+// BenchmarkLoad takes in and publishes the state of a cluster of 100,000 tasks.
+func BenchmarkLoad(b *testing.B) {
+	state := bigState(b, 100_000, 3)
+	b.ReportAllocs()
+	for b.Loop() {
+		p := newLargePublisher()
+		c := cluster.New(nil)
+		c.State(state, cluster.Leader{ID: "m"}, time.Now())
+		ch := c.Flush()
+		p.Publish(&ch, watch.Status{Complete: true})
+	}
+}
+
+// BenchmarkHeap reports what a task of a cluster of 100,000 keeps of the heap.
+func BenchmarkHeap(b *testing.B) {
+	for _, instances := range []int{1, 3} {
+		b.Run(fmt.Sprintf("instances%d", instances), func(b *testing.B) {
+			for b.Loop() {
+				b.ReportMetric(float64(heapOfTask(b, 100_000, instances)), "heap-B/task")
+			}
+		})
+	}
+}
+
+// TestHeap holds the memory of a task to what it is known to take, with some room.
+func TestHeap(t *testing.T) {
+	const most = 1536 // octets
+	if got := heapOfTask(t, 30_000, 3); got > most {
+		t.Errorf("%d octets a task", got)
+	}
+}
+
+// heapOfTask returns what each task of a cluster keeps of the heap, in octets: its
+// model and its records in both schemes and a reverse zone.
+func heapOfTask(tb testing.TB, tasks, instances int) uint64 {
+	tb.Helper()
+	before := liveHeap()
+	p := newLargePublisher()
+	c := cluster.New(nil)
+	c.State(bigState(tb, tasks, instances), cluster.Leader{ID: "m"}, time.Now())
+	ch := c.Flush()
+	p.Publish(&ch, watch.Status{Complete: true})
+	ch = cluster.Changes{}
+	after := liveHeap()
+	runtime.KeepAlive(p)
+	runtime.KeepAlive(c)
+	return (after - before) / uint64(tasks)
+}
+
+// liveHeap is how many octets of the heap are in use.
+func liveHeap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
