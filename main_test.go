@@ -21,6 +21,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/transfer"
+	_ "github.com/coredns/coredns/plugin/view"
 
 	"github.com/miekg/dns"
 )
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 		clog.Discard()
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts", "view"}); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -641,3 +641,59 @@ func TestOrderOfMasters(t *testing.T) {
 		t.Errorf("%d subscriptions", n)
 	}
 }
+
+// TestViews has two views of one zone on one listener: each has metrics and a serial of its
+// own, which a reload keeps.
+func TestViews(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := func(ttl int) string {
+		return fmt.Sprintf("%s mesos {\n master %s\n ttl %d\n}", pluginName, srv.URL, ttl)
+	}
+	both := "view inside {\n expr client_ip() == '127.0.0.1'\n}\n" + stanza(7) + "\n}\n.:0 {\n bind 127.0.0.1\n" + stanza(5)
+	s := startServer(t, both)
+	serials := func() (inside, others float64) {
+		t.Helper()
+		_, values := gathered(t)
+		const name = "zone_serial{server=dns://127.0.0.1:0,view=%s,zone=mesos.}"
+		return values[fmt.Sprintf(name, "inside")], values[fmt.Sprintf(name, "")]
+	}
+	inside, others := serials()
+	if inside == 0 || others == 0 {
+		t.Fatalf("serials are %v and %v", inside, others)
+	}
+	if m := s.ask("v6.marathon.mesos.", dns.TypeAAAA); len(m.Answer) != 1 || m.Answer[0].Header().Ttl != 7 {
+		t.Errorf("the view answered %s", m)
+	}
+	for range 3 {
+		if err := s.restart(both, ""); err != nil {
+			t.Fatal(err)
+		}
+		if now, nowOthers := serials(); now != inside || nowOthers != others {
+			t.Errorf("serials are %v and %v after a reload, were %v and %v", now, nowOthers, inside, others)
+		}
+	}
+}
+
+// TestForgetCluster keeps the counters of a cluster while another stanza watches the same
+// masters in another way.
+func TestForgetCluster(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := func(zone, more string) string {
+		return fmt.Sprintf("%s %s {\n master %s\n containerip\n%s\n}", pluginName, zone, srv.URL, more)
+	}
+	other := "example.:0 {\n bind 127.0.0.1\n" + stanza("example", "poll 1h") + "\n}\n"
+	s := startServer(t, stanza("mesos", "")+"\n}\n"+strings.TrimSuffix(other, "}\n"))
+	counted := func() float64 {
+		_, values := gathered(t)
+		return values[fmt.Sprintf("events_total{cluster=%s,type=GET_STATE}", srv.URL)]
+	}
+	if counted() == 0 {
+		t.Fatal("no poll is counted")
+	}
+	if err := s.restart("", other); err != nil { // without the stanza that subscribes
+		t.Fatal(err)
+	}
+	if counted() == 0 {
+		t.Error("the counters are gone, though a stanza watches these masters")
+	}
+}

@@ -21,6 +21,10 @@ import (
 const root = "../.."
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
 	clog.Discard()
 	caddy.Quiet, dnsserver.Quiet = true, true
 	if err := dnsserver.SetDirectives(directives); err != nil {
