@@ -315,19 +315,14 @@ func readState(t *testing.T, file string) *mesostest.GetState {
 	return s
 }
 
-// dataDirs are the folders with recorded data: the project's, and a wider set
-// that may lie beside a checkout.
+// dataDirs are the directories with recorded data: the project's, and a wider set that the
+// environment variable RECORDINGS names.
 func dataDirs() []string {
 	dirs := []string{"testdata"}
-	if wider := filepath.Join("..", "shared", "data"); exists(wider) {
+	if wider := os.Getenv("RECORDINGS"); wider != "" {
 		dirs = append(dirs, wider)
 	}
 	return dirs
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 func transferBlock(master string) string {
