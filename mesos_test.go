@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -27,15 +26,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-func parseMaster(tb testing.TB, endpoint string) *url.URL {
-	tb.Helper()
-	u, err := detector.ParseMaster(endpoint)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return u
-}
-
 // inMemory runs a watcher of a master that h plays, in a bubble of synctest.
 func inMemory(t *testing.T, h http.Handler, publishers ...*publisher) *watch.Watcher {
 	t.Helper()
@@ -48,7 +38,7 @@ func inMemoryWith(t *testing.T, h http.Handler, change func(c *watch.Config), pu
 	srv := mesostest.StartInMemory(h)
 	c := watch.Config{
 		Name:     "test",
-		Detector: detector.Static{parseMaster(t, "127.0.0.1:5050")},
+		Detector: detector.Static{mesostest.API("127.0.0.1:5050")},
 		Client:   mesos.NewClient(mesos.Config{Dial: srv.Dial}),
 		Resolver: resolve.New(func(context.Context, string) ([]netip.Addr, error) { return nil, io.EOF }),
 		Observer: observer("test"),

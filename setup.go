@@ -128,13 +128,16 @@ func (s *stanza) stop() error {
 	case <-time.After(notifyPatience):
 		log.Warning("A NOTIFY is still under way at shutdown")
 	}
-	s.cluster = nil
+	s.cluster, s.publisher = nil, nil
 	s.mu.Unlock()
 	// After a reload, the server block's new stanza has the zones for itself now.
 	for _, other := range running.all() {
 		if other.id == s.id {
 			other.confirm()
 		}
+	}
+	for _, z := range s.plugin.zones { // others may keep Caddy's instance, and so the stanza
+		z.Retire()
 	}
 	return nil
 }

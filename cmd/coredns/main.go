@@ -1,5 +1,5 @@
-// Command coredns is CoreDNS with the calicomesos plugin and the plugins that a
-// name server in front of a Mesos cluster needs.
+// Command coredns is CoreDNS with the calicomesos plugin, and with the plugins that a name
+// server for a Mesos cluster needs.
 package main
 
 import (
@@ -46,9 +46,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/whoami"
 )
 
-// directives is the order in which plugins see a query: upstream's, with
-// calicomesos after those that change or carry answers, and before those that
-// answer for other names.
+// directives is the order of the plugins: upstream's, with calicomesos after those that
+// change, cache or transfer answers, and before those that answer other names.
 var directives = []string{
 	"root", "metadata", "cancel", "timeouts", "multisocket", "reload", "nsid", "bufsize", "bind", "debug",
 	"ready", "health", "pprof", "prometheus", "errors", "log", "local", "any",

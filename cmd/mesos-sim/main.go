@@ -1,5 +1,5 @@
-// Command mesos-sim is a simulated Mesos master: the tutorial's small cluster,
-// a cluster from a file, or a large one with load.
+// Command mesos-sim is a simulated Mesos master. It serves the tutorial's small cluster, a
+// cluster from a file, a large cluster whose tasks move, or a recorded stream.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
 
-// wander is how often the tutorial's app wanderer moves.
+// wander is the interval at which the tutorial's app wanderer moves.
 const wander = 5 * time.Second
 
 type options struct {
@@ -41,11 +41,11 @@ func main() {
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:5050", "address to serve the Operator API on")
 	flag.StringVar(&o.cluster, "cluster", "", "file with a v1 GET_STATE in JSON to serve, instead of the tutorial's cluster")
 	flag.StringVar(&o.replay, "replay", "", "recorded stream to serve, with its index in FILE.index")
-	flag.Float64Var(&o.speed, "speed", 1, "how much faster than recorded to replay")
-	flag.IntVar(&o.tasks, "tasks", 0, "serve a made-up cluster of this many tasks")
-	flag.IntVar(&o.agents, "agents", 0, "on this many agents (a twentieth of the tasks)")
-	flag.IntVar(&o.instances, "instances", 3, "tasks that each app of it has")
-	flag.IntVar(&o.changes, "changes", 0, "tasks of the made-up cluster to move each second")
+	flag.Float64Var(&o.speed, "speed", 1, "factor by which to replay faster than recorded")
+	flag.IntVar(&o.tasks, "tasks", 0, "serve a generated cluster of this many tasks")
+	flag.IntVar(&o.agents, "agents", 0, "agents of the generated cluster (default a twentieth of the tasks)")
+	flag.IntVar(&o.instances, "instances", 3, "tasks of each app of the generated cluster")
+	flag.IntVar(&o.changes, "changes", 0, "tasks of the generated cluster to move each second")
 	flag.DurationVar(&o.heartbeat, "heartbeat", 15*time.Second, "heartbeat interval; 0: none")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -61,7 +61,7 @@ func run(o options) error {
 	}
 	if o.tasks == 0 {
 		if of := givenOf("agents", "instances", "changes"); of != "" {
-			return fmt.Errorf("-%s is of a made-up cluster, which -tasks makes", of)
+			return fmt.Errorf("-%s needs -tasks", of)
 		}
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.listen)
@@ -79,7 +79,7 @@ func run(o options) error {
 	}()
 	srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { srv.Close() })
-	log.Printf("a Mesos master at http://%s", l.Addr())
+	log.Printf("Simulating a Mesos master at http://%s", l.Addr())
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
@@ -87,7 +87,7 @@ func run(o options) error {
 	return nil
 }
 
-// givenOf returns one of the flags that was given, or "".
+// givenOf returns one of the flags that were given, or "".
 func givenOf(names ...string) (given string) {
 	flag.Visit(func(f *flag.Flag) {
 		if slices.Contains(names, f.Name) {
@@ -97,7 +97,8 @@ func givenOf(names ...string) (given string) {
 	return given
 }
 
-// newCluster returns what to serve, and what changes it until its context is done.
+// newCluster returns the handler to serve, and the function that changes its cluster until a
+// context is done.
 func newCluster(o options, l net.Listener) (http.Handler, func(context.Context), error) {
 	if o.replay != "" {
 		return newReplay(o)

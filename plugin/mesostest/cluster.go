@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A Script makes the messages of a cluster: agents, frameworks and tasks with
-// ids and timestamps that come out the same every time.
+// A Script makes the messages of a cluster: agents, frameworks and tasks, with the same ids
+// and timestamps each time.
 type Script struct {
-	id    string // of the master: the beginning of its ids
+	id    string // of the master, with which other ids begin
 	clock float64
 }
 
@@ -44,7 +44,7 @@ func (s *Script) Framework(n int, name, hostname, webui string) *Framework {
 
 // App is what the tasks of an app have in common.
 type App struct {
-	Name      string // of the tasks; "" with Discovery only where a test wants it
+	Name      string // of the tasks
 	Framework int
 	Network   string // CNI network; "" for the host's
 	Ports     []Port // of the DiscoveryInfo
@@ -103,9 +103,8 @@ func (s *Script) Status(t *Task, state TaskState, addrs ...string) TaskStatus {
 	return st
 }
 
-// Move starts task t anew under the id, at addr on another agent, and kills the
-// old one, as a scheduler does that replaces an instance: m tells it in the order of
-// a real master.
+// Move replaces task t by one with another id, agent and address, as a scheduler does. m sends
+// the events in the order of a real master.
 func (s *Script) Move(m *Master, t *Task, id string, agent int, addr string) *Task {
 	next := *t
 	next.TaskID, next.AgentID, next.State = ID{id}, ID{s.AgentID(agent)}, TaskStaging
@@ -126,9 +125,9 @@ type Tutorial struct {
 	moves    int
 }
 
-// NewTutorial loads the tutorial's cluster into m: nginx three times on a Calico
-// network, marathon-lb and a web app on the host's, a grouped app, an IPv6 one,
-// a pod, and the app wanderer, which Wander moves.
+// NewTutorial loads the tutorial's cluster into m: three instances of nginx on a Calico
+// network, marathon-lb and a web app on the host's, a grouped app, an IPv6 app, a pod, and
+// the app wanderer, which Wander moves.
 func NewTutorial(m *Master) *Tutorial {
 	s := NewScript("cd613e30-d8f1-6adf-91b7-584a2265b1f5")
 	http := []Port{{Number: 80, Name: "http", Protocol: "tcp"}}
@@ -173,7 +172,7 @@ func (t *Tutorial) Wander(m *Master) {
 	t.wanderer = t.Move(m, t.wanderer, fmt.Sprintf("wanderer.%d", t.moves), t.moves%2, addr)
 }
 
-// Large is a cluster of many tasks, of which one moves at a time.
+// Large is a cluster of many tasks, which move one at a time.
 type Large struct {
 	*Script
 	Tasks  []*Task
@@ -181,8 +180,8 @@ type Large struct {
 	moves  int
 }
 
-// NewLarge loads a cluster of n tasks on agents into m: apps of so many instances,
-// each with an address of its own, a named port and a host port.
+// NewLarge loads a cluster of n tasks into m. Each app has so many instances, and each task
+// an address of its own, a named port and a host port.
 func NewLarge(m *Master, n, agents, instances int) *Large {
 	l := &Large{Script: NewScript("5b1d9a7e-3c61-4b52-9d87-0f4e6c2a8b13"), agents: agents}
 	state := &GetState{
@@ -220,8 +219,8 @@ func (l *Large) Churn(m *Master) *Task {
 	return l.Tasks[i]
 }
 
-// Run moves so many tasks a second, one after the other, until ctx is done, and tells
-// moved of each. What it could not move in time it moves as soon as it can.
+// Run moves so many tasks a second until ctx is done, and calls moved with each. Moves that
+// are late are made up for.
 func (l *Large) Run(ctx context.Context, m *Master, perSecond int, moved func(*Task)) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -29,9 +30,8 @@ const (
 	callSubscribe = 18
 )
 
-// Master is a simulated Mesos master: an http.Handler that serves its cluster
-// by the Operator API v1, and answers what it does not serve as Mesos does. Its
-// methods may be called by several goroutines.
+// Master is a simulated Mesos master: an http.Handler that serves its cluster by the Operator
+// API v1, and refuses other requests as Mesos does. Several goroutines may use it.
 type Master struct {
 	mu        sync.Mutex
 	info      MasterInfo
@@ -41,20 +41,20 @@ type Master struct {
 	agents    *table[*Agent]
 	recovered *table[*AgentInfo]
 	fws       *table[*Framework]
-	encoded   map[*Task][]byte // those of tasks, in protobuf, for the whole states of large clusters
+	encoded   map[*Task][]byte // tasks in protobuf, after Prepare
 	streams   map[*stream]bool
 	stalled   bool
 }
 
-// refusal is an answer given instead of the cluster.
+// refusal is an answer in place of the cluster.
 type refusal struct {
 	code     int
 	location string
 	body     string
 }
 
-// NewMaster returns a leading master of an empty cluster, which announces the
-// heartbeat interval and keeps to it.
+// NewMaster returns a leading master of an empty cluster. It announces the heartbeat interval
+// and keeps to it; 0 stands for none.
 func NewMaster(heartbeat time.Duration) *Master {
 	m := &Master{
 		heartbeat: heartbeat,
@@ -103,8 +103,8 @@ func (m *Master) Follow(leader string) {
 	m.refuse(&refusal{code: http.StatusTemporaryRedirect, location: "//" + leader + "/master/api/v1"})
 }
 
-// Refuse makes the master answer with the status code and body, as 503
-// "No leader elected", and ends its streams.
+// Refuse makes the master answer with a status code and body, such as 503 "No leader
+// elected", and ends its streams.
 func (m *Master) Refuse(code int, body string) { m.refuse(&refusal{code: code, body: body}) }
 
 func (m *Master) refuse(r *refusal) {
@@ -125,7 +125,7 @@ func (m *Master) Drop() {
 	}
 }
 
-// Stall makes the streams silent, or lets them go on with what was held back.
+// Stall makes the streams silent, or lets them continue with what was held back.
 func (m *Master) Stall(on bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -177,8 +177,7 @@ func (m *Master) Load(s *GetState) {
 	}
 }
 
-// Prepare encodes all tasks of a large cluster, once: whoever subscribes or asks
-// for the whole state does not wait for it.
+// Prepare encodes all tasks once, so that subscribers of a large cluster do not wait for it.
 func (m *Master) Prepare() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -208,7 +207,7 @@ func (m *Master) remove(key string) {
 
 func taskKey(t *Task) string { return t.FrameworkID.Value + "/" + t.TaskID.Value }
 
-// State returns the cluster. What it points to is not to be changed.
+// State returns the cluster. The caller must not change what it points to.
 func (m *Master) State() *GetState {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -233,8 +232,7 @@ func (m *Master) AddTask(t *Task) {
 	m.change(&Event{Type: 2, TaskAdded: &TaskAdded{t}}, func() { m.put(t) })
 }
 
-// UpdateTask gives a task a status and a state (TASK_UPDATED). In a terminal
-// state it leaves the cluster.
+// UpdateTask gives a task a status and a state (TASK_UPDATED). A terminal state removes it.
 func (m *Master) UpdateTask(framework string, status TaskStatus, state TaskState) {
 	ev := &Event{Type: 3, TaskUpdated: &TaskUpdated{FrameworkID: ID{framework}, Status: status, State: state}}
 	m.change(ev, func() {
@@ -254,7 +252,7 @@ func (m *Master) UpdateTask(framework string, status TaskStatus, state TaskState
 	})
 }
 
-// AddAgent adds or replaces an agent (AGENT_ADDED), which is recovered no more.
+// AddAgent adds or replaces an agent (AGENT_ADDED), which is then no longer recovered.
 func (m *Master) AddAgent(a *Agent) {
 	m.change(&Event{Type: 4, AgentAdded: &AgentAdded{a}}, func() {
 		m.recovered.remove(a.AgentInfo.ID.Value)
@@ -324,8 +322,8 @@ func encode(message any, contentType string) []byte {
 	return b
 }
 
-// encodeState encodes a message that holds the whole state, of which much may be
-// encoded already.
+// encodeState encodes a message that holds the whole state, with the tasks that Prepare has
+// encoded.
 func (m *Master) encodeState(message any, contentType string) []byte {
 	if contentType != protobufType {
 		return encode(message, contentType)
@@ -384,7 +382,7 @@ func plain(w http.ResponseWriter, code int, body string) {
 	_, _ = io.WriteString(w, body) // the client may be gone
 }
 
-// readCall reads a Call, or answers what Mesos answers to one that is wrong.
+// readCall reads a Call, or answers as Mesos does to an invalid one.
 func readCall(w http.ResponseWriter, r *http.Request) (call uint64, accept string, ok bool) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST")
@@ -416,7 +414,7 @@ func readCall(w http.ResponseWriter, r *http.Request) (call uint64, accept strin
 	return call, accept, true
 }
 
-// acceptable returns the encoding to answer in: JSON wherever it may be.
+// acceptable returns the encoding of the answer: JSON if the client accepts it.
 func acceptable(accept string) string {
 	switch {
 	case accept == "", strings.Contains(accept, jsonType), strings.Contains(accept, "*/*"):
@@ -507,7 +505,7 @@ func (m *Master) subscribe(w http.ResponseWriter, r *http.Request, accept string
 	}
 }
 
-// stream is what is to be sent to a subscriber.
+// stream queues what a subscriber is sent.
 type stream struct {
 	contentType string
 	wake        chan struct{}
@@ -542,7 +540,7 @@ func (s *stream) signal() {
 	}
 }
 
-// flush writes what is queued; false where the stream is to end.
+// flush writes what is queued. It returns false if the stream must end.
 func (s *stream) flush(w http.ResponseWriter) bool {
 	s.mu.Lock()
 	queue, aborted := s.queue, s.aborted
@@ -559,8 +557,7 @@ func (s *stream) flush(w http.ResponseWriter) bool {
 	return len(queue) == 0 || http.NewResponseController(w).Flush() == nil
 }
 
-// Start serves h on a loopback port until the returned server is closed. Close
-// waits for the streams of a Master only after Drop, so that is part of it.
+// Start serves h on a loopback port until the server is closed.
 func Start(h http.Handler) *Server {
 	srv := httptest.NewServer(h)
 	return &Server{URL: srv.URL, Host: strings.TrimPrefix(srv.URL, "http://"), srv: srv}
@@ -572,6 +569,9 @@ type Server struct {
 	Host string // host:port
 	srv  *httptest.Server
 }
+
+// API returns the URL of the Operator API v1 of a master at host:port.
+func API(host string) *url.URL { return &url.URL{Scheme: "http", Host: host, Path: "/api/v1"} }
 
 // Drop breaks all connections, as a crash does.
 func (s *Server) Drop() { s.srv.CloseClientConnections() }

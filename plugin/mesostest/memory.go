@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// InMemory serves masters by connections in memory, so that a test in a bubble
-// of testing/synctest can let time pass that is not real.
+// InMemory serves masters over connections in memory, for a test in a bubble of
+// testing/synctest, where time passes only while all goroutines wait.
 type InMemory struct {
 	listener pipes
 	srv      http.Server

@@ -1,6 +1,10 @@
-// Package mesostest provides a simulated Mesos master for tests, as
-// net/http/httptest provides servers: the Operator API v1 in protobuf and JSON,
-// scripted clusters, replay of recorded streams, and faults.
+// Package mesostest provides simulated Mesos masters for tests, as net/http/httptest provides
+// servers.
+//
+// A Master serves the Operator API v1 in protobuf and JSON, sends events as its cluster is
+// changed, and can be made to fail. A Script makes the messages of a cluster; Tutorial and
+// Large are clusters made by one. A Replay sends a recorded stream. Start serves any of them
+// on loopback, StartInMemory in a bubble of testing/synctest.
 package mesostest
 
 import (
@@ -15,10 +19,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The types below are the v1 messages of Mesos's master.proto and mesos.proto,
-// with the fields that the project uses. The tag json is Mesos's JSON form, the
-// tag pb the field's number, with ",always" for a field that is sent even if it
-// is zero.
+// The types below are the v1 messages of master.proto and mesos.proto, with the fields that
+// the project uses. The tag json is the name of the field in JSON, the tag pb its number,
+// with ",always" if it is sent even when it is zero.
 
 // ID is any of AgentID, FrameworkID, TaskID, ExecutorID.
 type ID struct {
@@ -233,7 +236,7 @@ type DockerInfo struct {
 	PortMappings []PortMapping `json:"port_mappings,omitempty" pb:"3"`
 }
 
-// DiscoveryInfo is how a task wants to be found.
+// DiscoveryInfo is how a task should be found.
 type DiscoveryInfo struct {
 	Visibility Visibility `json:"visibility" pb:"1,always"`
 	Name       string     `json:"name,omitempty" pb:"2"`
@@ -296,7 +299,7 @@ type (
 	ResponseType int32
 	// TaskState is the state of a task.
 	TaskState int32
-	// Visibility is how far a task wants to be seen.
+	// Visibility is who should be able to find a task.
 	Visibility int32
 	// Protocol is the version of an IP address.
 	Protocol int32
@@ -346,7 +349,7 @@ func (n names) text(v int32) ([]byte, error) {
 	return []byte(n[v]), nil
 }
 
-// parse sets v by name. What later versions of Mesos may add becomes -1.
+// parse sets v by name. An unknown name becomes -1.
 func (n names) parse(v *int32, text []byte) error {
 	*v = -1
 	for i, name := range n {
@@ -428,10 +431,10 @@ func Protobuf(message any) []byte {
 
 // encoder encodes messages.
 type encoder struct {
-	tasks map[*Task][]byte // what is encoded already; nil for nothing
+	tasks map[*Task][]byte // those that are encoded already; may be nil
 }
 
-// prefixed puts the length of what follows start in b before it.
+// prefixed inserts the length of what stands after start in b before it.
 func prefixed(b []byte, start int) []byte {
 	n := len(b) - start
 	size := protowire.SizeVarint(uint64(n))
@@ -441,8 +444,7 @@ func prefixed(b []byte, start int) []byte {
 	return b
 }
 
-// pbField is a field of a message type: its number, and whether it is sent
-// when it is zero.
+// pbField is a field of a message type: its number, and whether it is sent when it is zero.
 type pbField struct {
 	index  int
 	num    protowire.Number

@@ -35,24 +35,23 @@ func ParseIndex(b []byte) ([]Recorded, error) {
 	return index, lines.Err()
 }
 
-// Replay is a master that sends a recorded stream byte for byte, as far as it
-// is told to, to every subscriber. Other calls are refused as a follower that
-// has no leader refuses them.
+// Replay is a master that sends a recorded stream byte for byte to every subscriber, as far as
+// SendTo allows. It refuses other calls, as a master does that knows no leader.
 type Replay struct {
 	ContentType string // of the stream
 
 	mu     sync.Mutex
 	stream []byte
-	sent   int           // how much may be sent
+	sent   int           // number of bytes that may be sent
 	more   chan struct{} // closed when sent has grown
 }
 
-// NewReplay returns a replay of stream, of which nothing is sent yet.
+// NewReplay returns a replay of a stream. It sends nothing yet.
 func NewReplay(stream []byte, contentType string) *Replay {
 	return &Replay{ContentType: contentType, stream: stream, more: make(chan struct{})}
 }
 
-// SendTo sends the stream up to the offset.
+// SendTo sends the stream up to an offset.
 func (p *Replay) SendTo(offset int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,8 +62,7 @@ func (p *Replay) SendTo(offset int) {
 	}
 }
 
-// Run sends the records of index at their pace, speed times faster, until done
-// is closed.
+// Run sends the records of index at their recorded pace times speed, until done is closed.
 func (p *Replay) Run(index []Recorded, speed float64, done <-chan struct{}) {
 	for i, r := range index {
 		if i > 0 {

@@ -1,8 +1,9 @@
-// Package snapshot keeps the last known cluster in a file, for a start while the
-// masters are away.
+// Package snapshot keeps the last known cluster in a file, for a start while the masters are
+// away.
 //
-// The file is a line that names its version, a line of JSON that says whose
-// cluster it is, a v1 GetState in protobuf, and the SHA-256 of all before.
+// The file is a line with its version, a line of JSON (Header), a v1 GetState in protobuf,
+// and the SHA-256 of everything before. It is replaced by a rename, after its content has
+// reached the disk, so that a crash leaves the old file or the new one.
 package snapshot
 
 import (
@@ -25,28 +26,30 @@ import (
 )
 
 const (
-	magic     = "calicomesos snapshot "
-	version   = 1
+	magic   = "calicomesos snapshot "
+	version = 1
+	// maxHeader bounds the header, in bytes. Most of it is the addresses of hostnames, of
+	// which a cluster has at most a few per agent.
 	maxHeader = 64 << 20
 )
 
 // Errors of Read and Write.
 var (
-	// ErrForeign is a file that is no snapshot. It is not to be written over.
-	ErrForeign = errors.New("is no snapshot of calicomesos")
-	// ErrTorn is a snapshot of which a part is missing or changed.
-	ErrTorn = errors.New("is torn: its checksum does not match")
+	// ErrForeign is returned for a file that is not a snapshot. Write does not replace it.
+	ErrForeign = errors.New("not a snapshot of calicomesos")
+	// ErrTorn is returned for a snapshot of which a part is missing or changed.
+	ErrTorn = errors.New("torn snapshot: its checksum does not match")
 
-	errVersion = errors.New("is of a version of which this release knows nothing")
+	errVersion = errors.New("snapshot of an unknown version")
 )
 
-// Snapshot is a cluster as it was known once.
+// Snapshot is a cluster as it was known at one moment.
 type Snapshot struct {
 	Header
 	State *mesos.State
 }
 
-// Header is what a snapshot says beside the state.
+// Header is what a snapshot has besides the state.
 type Header struct {
 	Endpoints []string                `json:"endpoints"` // of the masters or of ZooKeeper, as configured, without secrets
 	Heard     time.Time               `json:"heard"`     // when a master last spoke
@@ -56,9 +59,25 @@ type Header struct {
 	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"` // what hostnames resolved to
 }
 
-// Write replaces the file by s, whole or not at all. It is readable by its owner
-// alone. A file that is no snapshot, or cannot be read, is not replaced.
+// Write replaces the file by s, whole or not at all. Only its owner can read it. A file that
+// is not a snapshot, or cannot be read, is not replaced.
 func Write(file string, s *Snapshot) error {
+	return operations{createFile, os.Rename, syncDir}.replace(file, s)
+}
+
+// operations are those on the file system whose order matters.
+type operations struct {
+	create  func(file string) (syncWriter, error)
+	rename  func(from, to string) error
+	syncDir func(dir string) error // makes renames in it last
+}
+
+type syncWriter interface {
+	io.WriteCloser
+	Sync() error
+}
+
+func (o operations) replace(file string, s *Snapshot) error {
 	if err := replaceable(file); err != nil {
 		return err
 	}
@@ -66,7 +85,7 @@ func Write(file string, s *Snapshot) error {
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := o.create(temporary)
 	if err != nil {
 		return err
 	}
@@ -78,20 +97,24 @@ func Write(file string, s *Snapshot) error {
 		err = closed
 	}
 	if err == nil {
-		err = os.Rename(temporary, file)
+		err = o.rename(temporary, file)
 	}
 	if err != nil {
-		_ = os.Remove(temporary) // the error before says more
+		_ = os.Remove(temporary) // err says more
 		return err
 	}
-	return syncDir(filepath.Dir(file))
+	return o.syncDir(filepath.Dir(file))
+}
+
+func createFile(file string) (syncWriter, error) {
+	return os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
 func write(f io.Writer, s *Snapshot) error {
 	sum := sha256.New()
 	w := bufio.NewWriter(io.MultiWriter(f, sum))
-	_, _ = fmt.Fprintf(w, "%s%d\n", magic, version)              // the error stays in w
-	if err := json.NewEncoder(w).Encode(&s.Header); err != nil { // ends in a newline
+	_, _ = fmt.Fprintf(w, "%s%d\n", magic, version)              // w keeps the error
+	if err := json.NewEncoder(w).Encode(&s.Header); err != nil { // appends a newline
 		return err
 	}
 	if err := mesos.WriteState(w, s.State); err != nil {
@@ -104,7 +127,6 @@ func write(f io.Writer, s *Snapshot) error {
 	return err
 }
 
-// syncDir makes a rename in dir last.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -114,8 +136,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// Read returns what the file holds. Its error is fs.ErrNotExist, ErrForeign,
-// ErrTorn, or says what else is wrong.
+// Read reads a snapshot. It returns fs.ErrNotExist, ErrForeign, ErrTorn, or another error.
 func Read(file string) (*Snapshot, error) {
 	f, size, err := open(file)
 	if err != nil {
@@ -138,8 +159,7 @@ func Read(file string) (*Snapshot, error) {
 	return read(bufio.NewReaderSize(io.LimitReader(f, length), 64<<10))
 }
 
-// verify compares the checksum of the first length bytes with the one that
-// follows them.
+// verify compares the checksum of the first length bytes with the one after them.
 func verify(f io.Reader, length int64) error {
 	sum := sha256.New()
 	if _, err := io.CopyN(sum, f, length); err != nil {
@@ -181,7 +201,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// replaceable returns why the file is not to be written over.
+// replaceable returns why the file must not be replaced, or nil.
 func replaceable(file string) error {
 	f, _, err := open(file)
 	if err == nil {
@@ -191,12 +211,12 @@ func replaceable(file string) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrTorn) || errors.Is(err, errVersion) {
 		return nil
 	}
-	return fmt.Errorf("not written over: %w", err)
+	return fmt.Errorf("refused to replace it: %w", err)
 }
 
-// open opens a file that can be a snapshot, and returns its size.
+// open opens a regular file, and returns its size.
 func open(file string) (*os.File, int64, error) {
-	info, err := os.Stat(file) // first: to open a pipe would wait for its writer
+	info, err := os.Stat(file) // before Open, which would wait for the writer of a pipe
 	if err != nil {
 		return nil, 0, err
 	}
@@ -207,7 +227,7 @@ func open(file string) (*os.File, int64, error) {
 	return f, info.Size(), err
 }
 
-// readMagic reads the first line. An empty file is a torn one.
+// readMagic checks the first line. An empty file is a torn snapshot.
 func readMagic(f io.Reader) error {
 	b := make([]byte, len(magic)+20)
 	n, err := io.ReadFull(f, b)

@@ -101,7 +101,7 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// TestOther finds what is no snapshot of ours where one is to be.
+// TestOther finds what not a snapshot of ours where one is to be.
 func TestOther(t *testing.T) {
 	for name, tc := range map[string]struct {
 		make     func(file string) error
@@ -109,12 +109,12 @@ func TestOther(t *testing.T) {
 		replaced bool
 	}{
 		"nothing": {func(string) error { return nil }, fs.ErrNotExist.Error(), true},
-		"a text":  {func(f string) error { return os.WriteFile(f, []byte("root:x:0:0:root:/root:/bin/bash\n"), 0o600) }, "is no snapshot", false},
+		"a text":  {func(f string) error { return os.WriteFile(f, []byte("root:x:0:0:root:/root:/bin/bash\n"), 0o600) }, "not a snapshot", false},
 		"the future": {func(f string) error {
 			return os.WriteFile(f, []byte("calicomesos snapshot 2\nxyz"), 0o600)
-		}, "version of which this release knows nothing: 2", true},
-		"a directory":  {func(f string) error { return os.Mkdir(f, 0o700) }, "is no snapshot", false},
-		"a pipe":       {func(f string) error { return syscall.Mkfifo(f, 0o600) }, "is no snapshot", false},
+		}, "unknown version: 2", true},
+		"a directory":  {func(f string) error { return os.Mkdir(f, 0o700) }, "not a snapshot", false},
+		"a pipe":       {func(f string) error { return syscall.Mkfifo(f, 0o600) }, "not a snapshot", false},
 		"no directory": {func(f string) error { return os.Remove(filepath.Dir(f)) }, fs.ErrNotExist.Error(), false},
 		"a left-over": {func(f string) error {
 			return os.Symlink("/etc/hostname", f+".tmp")
@@ -157,4 +157,93 @@ func FuzzRead(f *testing.F) {
 			t.Error("a snapshot without a state")
 		}
 	})
+}
+
+// recordedFile is a file that records what is done with it.
+type recordedFile struct {
+	syncWriter
+	done *[]string
+}
+
+func (f recordedFile) Write(b []byte) (int, error) {
+	if last := len(*f.done) - 1; (*f.done)[last] != "write" {
+		*f.done = append(*f.done, "write")
+	}
+	return f.syncWriter.Write(b)
+}
+
+func (f recordedFile) Sync() error {
+	*f.done = append(*f.done, "sync")
+	return f.syncWriter.Sync()
+}
+
+func (f recordedFile) Close() error {
+	*f.done = append(*f.done, "close")
+	return f.syncWriter.Close()
+}
+
+// TestWrite_Order holds Write to the order that survives a crash: the content must be on the
+// disk before the rename, and the rename before Write returns.
+func TestWrite_Order(t *testing.T) {
+	var done []string
+	o := operations{
+		create: func(file string) (syncWriter, error) {
+			done = append(done, "create "+filepath.Base(file))
+			f, err := createFile(file)
+			return recordedFile{f, &done}, err
+		},
+		rename: func(from, to string) error {
+			done = append(done, "rename to "+filepath.Base(to))
+			return os.Rename(from, to)
+		},
+		syncDir: func(dir string) error {
+			done = append(done, "sync directory")
+			return syncDir(dir)
+		},
+	}
+	file := filepath.Join(t.TempDir(), "snapshot")
+	if err := o.replace(file, example()); err != nil {
+		t.Fatal(err)
+	}
+	if want := "create snapshot.tmp, write, sync, close, rename to snapshot, sync directory"; strings.Join(done, ", ") != want {
+		t.Errorf("%s, want %s", strings.Join(done, ", "), want)
+	}
+}
+
+// TestWrite_Fails writes a snapshot that cannot be encoded: the old one must stay.
+func TestWrite_Fails(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "snapshot")
+	if err := Write(file, example()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := example()
+	bad.Heard = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) // JSON has no such year
+	if err := Write(file, bad); err == nil {
+		t.Error("a snapshot that cannot be encoded is written")
+	}
+	after, err := os.ReadFile(file)
+	if err != nil || !bytes.Equal(before, after) {
+		t.Errorf("the old snapshot is gone: %v", err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(file))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left over: %v, %v", entries, err)
+	}
+}
+
+// TestRead_LongHeader reads a snapshot whose header has no end in sight.
+func TestRead_LongHeader(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "snapshot")
+	content := fmt.Appendf(nil, "%s%d\n%s{}\n", magic, version, bytes.Repeat([]byte(" "), maxHeader+1<<20))
+	sum := sha256.Sum256(content)
+	if err := os.WriteFile(file, append(content, sum[:]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "header") {
+		t.Errorf("a header of more than %d bytes is read: %v", maxHeader, err)
+	}
 }

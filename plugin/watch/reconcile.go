@@ -77,7 +77,10 @@ func (r *reconciler) ask(ctx context.Context, agents bool) error {
 	if whole {
 		r.due, r.allowed, r.retry = now.Add(backoff.Jitter(stateInterval)), now.Add(resyncInterval), err != nil
 	}
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the stream has ended
+	}
+	if err == nil {
 		r.unanswered = 0
 		r.failing.Recovered("Reconciled with %s again", r.conn.URL.Host)
 		return nil

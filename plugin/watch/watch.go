@@ -242,17 +242,23 @@ func (w *Watcher) doDue(now time.Time) (next time.Time) {
 		w.markDirty(now)
 	}
 	w.tellWants()
-	next = w.model.Deadline()
-	if !w.dirtySince.IsZero() {
-		if now.Before(w.publishNext) {
-			next = earlier(next, w.publishNext)
-		} else if w.publish() {
-			w.publishNext = time.Now().Add(publishInterval)
-		} else {
-			w.publishNext = time.Now().Add(unchangedInterval)
-		}
-	}
+	next = earlier(w.model.Deadline(), w.publishIfDue(now))
 	return earlier(next, w.saveIfDue(now))
+}
+
+// publishIfDue publishes what has changed, and returns when that may be due, or the zero time.
+func (w *Watcher) publishIfDue(now time.Time) time.Time {
+	switch {
+	case w.dirtySince.IsZero():
+		return time.Time{}
+	case now.Before(w.publishNext):
+		return w.publishNext
+	case w.publish():
+		w.publishNext = time.Now().Add(publishInterval)
+	default:
+		w.publishNext = time.Now().Add(unchangedInterval)
+	}
+	return time.Time{}
 }
 
 // earlier returns the earlier of two times, of which the zero time is none.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,15 +28,6 @@ import (
 func TestMain(m *testing.M) {
 	clog.Discard()
 	m.Run()
-}
-
-func parseMaster(t *testing.T, endpoint string) *url.URL {
-	t.Helper()
-	u, err := detector.ParseMaster(endpoint)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
 }
 
 // recorder is an Observer and a Sink that notes what it is told.
@@ -134,7 +124,7 @@ func inMemory(t *testing.T, h http.Handler, change func(c *Config)) (*Watcher, *
 	r := &recorder{agents: make(map[string]bool)}
 	c := Config{
 		Name:     "test",
-		Detector: detector.Static{parseMaster(t, "10.0.0.1:5050")},
+		Detector: detector.Static{mesostest.API("10.0.0.1:5050")},
 		Client:   mesos.NewClient(mesos.Config{Dial: srv.Dial, Credentials: credentials}),
 		Resolver: resolve.New(func(context.Context, string) ([]netip.Addr, error) { return nil, io.EOF }),
 		Observer: r,

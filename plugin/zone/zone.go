@@ -112,7 +112,15 @@ func (z *Zone) Confirm(now time.Time) bool {
 	return true
 }
 
-// Current returns the published generation, or nil before the first publication.
+// Retire drops all records. It is for a zone that is not served any more, and is not used by
+// a writer.
+func (z *Zone) Retire() {
+	z.gen.Store(nil)
+	z.last, z.replaced = nil, nil
+}
+
+// Current returns the published generation. It is nil before the first publication, and after
+// Retire.
 func (z *Zone) Current() *Generation { return z.gen.Load() }
 
 // Relative returns name without the zone's origin, and whether it is in the zone: see the
