@@ -5,63 +5,70 @@ SOAK ?= 1h
 BENCH ?= .
 COUNT ?= 6
 BASELINE = docs/performance/baseline.txt
+FUZZ = plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/snapshot:FuzzRead .:FuzzNames .:FuzzServeDNS
 
-# Tools are run by version, so that what they find is the same everywhere.
+# Tools run by version, so that they find the same everywhere.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build run test e2e soak lint bench bench-baseline bench-e2e fuzz plugincfg clean
+.PHONY: help build run test e2e soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
 
-build: ## CoreDNS with the plugin, and the simulated master, in bin/
+help: ## this list
+	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+build: ## build bin/coredns and bin/mesos-sim
 	$(GO) build -o bin/ ./cmd/...
 
-run: build ## CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050
+run: build ## run CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050
 	@test/run.sh "$(MASTER)"
 
-test: ## all tests, with -race where there is a C compiler
+test: ## run all tests, with -race if there is a C compiler (2 minutes)
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "$(GO) test -race ./..."; $(GO) test -race ./...; \
 	else \
 		echo "There is no C compiler: running without -race"; $(GO) test ./...; \
 	fi
 
-e2e: build ## tests of the whole program with real peers
+e2e: build ## test the whole program with real peers (3 minutes; root, installs Debian packages)
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -v ./test/...
 
-soak: build ## the chaos test for SOAK: masters, ZooKeeper and CoreDNS fail, and no answer may be wrong
+soak: build ## fail masters, ZooKeeper and CoreDNS at random for SOAK=1h (as e2e)
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -run '^TestChaos$$' -timeout 0 -v ./test -args -chaos $(SOAK)
 
-lint:
+lint: ## run gofmt, vet, go mod tidy and golangci-lint (3 minutes)
 	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
 	$(GO) vet -tags e2e ./...
 	$(GO) mod tidy -diff
 	$(GO) run $(LINT) run --build-tags e2e ./...
 
-bench: ## benchmarks with allocations, compared with those in docs/performance; BENCH=ServeDNS selects
+bench: ## compare benchmarks with docs/performance/baseline.txt; BENCH=ServeDNS selects (15 minutes)
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) ./... | tee bin/bench.txt
 	$(GO) run $(BENCHSTAT) $(BASELINE) bin/bench.txt
 
-bench-baseline: ## benchmarks, kept to compare others with
+bench-baseline: ## replace the baseline of the benchmarks (15 minutes)
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./... | grep -E '^(goos|goarch|cpu|pkg|Benchmark)' >$(BASELINE)
 
-bench-e2e: build ## the whole program measured, written to docs/performance/figures.md
+bench-e2e: build ## measure the whole program into docs/performance/figures.md (30 minutes; root)
 	test/install-peers.sh dnsperf named
 	$(GO) run ./test/performance
 
-# By executions, since Go before 1.27 may take the end of a time for a failure
-# (go.dev/issue/75804); and with few of them for making inputs smaller, which
-# would take most of the time.
-fuzz: ## each fuzz target for FUZZTIME, a number of executions
-	@for target in plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/snapshot:FuzzRead .:FuzzNames .:FuzzServeDNS; do \
+bench-quick: build ## the same in short, to see that it works (1 minute; root)
+	test/install-peers.sh dnsperf named
+	@out="$$(mktemp -d)" && $(GO) run ./test/performance -quick -out "$$out"; status=$$?; rm -rf "$$out"; exit $$status
+
+# Bounded by executions, since Go before 1.27 may report the end of a time limit as a
+# failure (go.dev/issue/75804), and with few of them for minimizing inputs.
+fuzz: ## run each fuzz target for FUZZTIME executions (3 minutes)
+	@for target in $(FUZZ); do \
 		echo "$$target"; \
 		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./$${target%:*} || exit 1; \
 	done
 
-plugincfg: ## the plugin in a CoreDNS that is built by one line in plugin.cfg
+plugincfg: ## build upstream CoreDNS with the plugin by a line in plugin.cfg (2 minutes)
 	test/plugincfg.sh
 
-clean:
+clean: ## remove bin/
 	rm -rf bin

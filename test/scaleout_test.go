@@ -66,16 +66,16 @@ controls { };
 	return named
 }
 
-// bindZone returns the zone of a BIND as the README has it.
+// bindZone returns the zone of a BIND as docs/scaling.md has it.
 func bindZone(t *testing.T) string {
 	t.Helper()
-	b, err := os.ReadFile("../README.md")
+	b, err := os.ReadFile("../docs/scaling.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	zone := regexp.MustCompile(`(?s)zone "mesos" \{.*?\n\};`).Find(b)
 	if zone == nil {
-		t.Fatal("README.md has no zone for a BIND")
+		t.Fatal("docs/scaling.md has no zone for a BIND")
 	}
 	return string(zone)
 }

@@ -67,13 +67,23 @@ func onLoopback(corefile, master, primary, dir string) string {
 	return corefile
 }
 
-// TestCorefiles starts every Corefile of the README and the example, and asks it.
+// TestCorefiles starts every Corefile in the documents and the example, and asks it.
 func TestCorefiles(t *testing.T) {
 	corefiles := map[string]string{"Corefile.example": read(t, "Corefile.example")}
-	for i, block := range regexp.MustCompile("(?s)~~~ corefile\n(.*?)~~~").FindAllStringSubmatch(read(t, "README.md"), -1) {
-		corefiles[fmt.Sprintf("README.md %d", i+1)] = block[1]
+	documents, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(corefiles) < 5 {
+	for _, document := range append(documents, filepath.Join(root, "README.md")) {
+		b, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, block := range regexp.MustCompile("(?s)~~~ corefile\n(.*?)~~~").FindAllStringSubmatch(string(b), -1) {
+			corefiles[fmt.Sprintf("%s %d", filepath.Base(document), i+1)] = block[1]
+		}
+	}
+	if len(corefiles) < 7 {
 		t.Fatalf("only %d Corefiles", len(corefiles))
 	}
 	m := mesostest.NewMaster(15 * time.Second)
