@@ -3,10 +3,10 @@
 //
 // # From an event to an answer
 //
-// A task starts, and the leading master sends an event to everyone who is subscribed.
+// A task starts, and the leading master, which plugin/detector has found, sends an event to
+// everyone who is subscribed.
 //
-//	plugin/mesos       reads it from the stream and decodes it
-//	plugin/detector    has found the master that leads
+//	plugin/mesos       reads the event from the stream and decodes it
 //	plugin/watch       sends it to the loop that owns the model of the cluster
 //	plugin/cluster     applies it, and tells what has changed
 //	publish.go         hands each changed object, before and after, to the rules
@@ -17,7 +17,7 @@
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed
 //
 // plugin/watch and what it stands on know no DNS; this package knows no protobuf, nothing of
-// the masters' HTTP and nothing of elections.
+// the masters' HTTP and nothing of how a leader is found.
 //
 // # From a Corefile to a running stanza
 //
@@ -27,8 +27,8 @@
 //
 // # Goroutines
 //
-// CoreDNS calls ServeDNS, Transfer and the metrics in goroutines of its own. They read
-// published generations of zones through one atomic pointer each, and take no lock. The loop
+// CoreDNS calls ServeDNS, Transfer and the metrics in goroutines of its own. They read zones
+// through one atomic pointer each, without a lock. The loop
 // of a watcher is the only writer: it calls the publishers of the stanzas. A stanza owns one
 // goroutine, that of its notifier. A watcher owns those that package watch lists. They end
 // before the stop of their owner returns, except for a NOTIFY that a secondary does not
@@ -100,7 +100,7 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 	case m == nil:
 		return dns.RcodeRefused, nil
 	}
-	// The message is written: CoreDNS would write another one for any other rcode.
+	// The message is written: for an error's rcode CoreDNS would write another one.
 	return dns.RcodeSuccess, w.WriteMsg(m)
 }
 

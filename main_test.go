@@ -13,6 +13,7 @@ import (
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/plugin"
 	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
@@ -25,6 +26,14 @@ import (
 
 	"github.com/miekg/dns"
 )
+
+// A plugin that panics when CoreDNS starts.
+func init() {
+	plugin.Register("panics_at_start", func(c *caddy.Controller) error {
+		c.OnStartup(func() error { panic("at start") })
+		return nil
+	})
+}
 
 func TestMain(m *testing.M) {
 	// No test asks a name server outside of this process.
@@ -39,7 +48,7 @@ func TestMain(m *testing.M) {
 		clog.Discard()
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts", "view"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts", "panics_at_start", "view"}); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -28,7 +28,6 @@ type registry struct {
 // watchedCluster is a watcher and the number of stanzas that use it.
 type watchedCluster struct {
 	*watch.Watcher
-	name   string // label "cluster" of the metrics
 	key    string // of the options: equal stanzas share the watcher
 	file   string // of the snapshot, or ""
 	users  int
@@ -47,12 +46,12 @@ func (r *registry) acquire(o *clusterOptions) *watchedCluster {
 		r.clusters[i].users++
 		return r.clusters[i]
 	}
-	c := &watchedCluster{name: o.name(), key: key, file: o.snapshot, users: 1, done: make(chan struct{})}
+	c := &watchedCluster{key: key, file: o.snapshot, users: 1, done: make(chan struct{})}
 	c.Watcher = o.newWatcher(func() bool { return r.ownsSnapshot(c) })
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
 	r.clusters = append(r.clusters, c)
-	showCluster(c.name)
+	showCluster(c.Name)
 	go func() {
 		defer close(c.done)
 		c.Run(ctx)
@@ -77,13 +76,13 @@ func (r *registry) release(c *watchedCluster) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clusters = slices.DeleteFunc(r.clusters, func(other *watchedCluster) bool { return other == c })
-	if !slices.ContainsFunc(r.clusters, func(other *watchedCluster) bool { return other.name == c.name }) {
-		forgetCluster(c.name)
+	if !slices.ContainsFunc(r.clusters, func(other *watchedCluster) bool { return other.Name == c.Name }) {
+		forgetCluster(c.Name)
 	}
 }
 
-// ownsSnapshot reports whether c may write its snapshot: while an older watcher has the same
-// file, the start of c may yet fail.
+// ownsSnapshot reports whether c may write its snapshot. An older watcher keeps a file until it
+// ends, since the reload that has started c may still fail.
 func (r *registry) ownsSnapshot(c *watchedCluster) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

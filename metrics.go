@@ -111,7 +111,7 @@ var (
 	tasksDesc      = gaugeDesc("tasks", "Number of known tasks, running or not.", "cluster")
 	agentsDesc     = gaugeDesc("agents", "Number of known agents.", "cluster")
 	frameworksDesc = gaugeDesc("frameworks", "Number of known frameworks.", "cluster")
-	retainedDesc   = gaugeDesc("held_tasks", "Number of tasks retained from before a failover, until their agents have re-registered.", "cluster")
+	retainedDesc   = gaugeDesc("held_tasks", "Number of tasks retained from before a failover, which the new leader has not named yet.", "cluster")
 	syncedDesc     = gaugeDesc("synced", "1 while connected to the leading master with a complete state, else 0.", "cluster")
 	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke, or since the start if none has.", "cluster")
 	leaderDesc     = gaugeDesc("leader_info", "1 for the leading master as last known.", "cluster", "master")
@@ -136,8 +136,8 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 	defer r.mu.Unlock()
 	seen := make(map[any]bool)
 	for _, c := range r.clusters {
-		if !seen[c.name] {
-			seen[c.name] = true
+		if !seen[c.Name] {
+			seen[c.Name] = true
 			collectCluster(ch, c)
 		}
 	}
@@ -153,7 +153,7 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 
 func collectCluster(ch chan<- prometheus.Metric, c *watchedCluster) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{c.name}, labels...)...)
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{c.Name}, labels...)...)
 	}
 	s := c.Stats()
 	gauge(tasksDesc, float64(s.Tasks))

@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 	s, master := tutorial(t, "")
 	cluster := ""
 	for _, c := range running.clusters {
-		cluster = c.name
+		cluster = c.Name
 	}
 	master.Inject([]byte("2\n\x08\x63")) // an event of an unknown type
 	unknown := fmt.Sprintf("events_total{cluster=%s,type=UNKNOWN}", cluster)

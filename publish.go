@@ -69,7 +69,7 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	}
 }
 
-// confirm tells the zones that those that they have replaced are gone.
+// confirm ends the overlap of the zones with those that they have replaced.
 func (p *publisher) confirm() {
 	now := time.Now()
 	for z := range p.all {

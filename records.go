@@ -60,7 +60,7 @@ type rules struct {
 	sources    []source
 	networks   []string       // empty: any
 	allow      []netip.Prefix // empty: any
-	health     bool           // unhealthy tasks are backups
+	health     bool           // an unhealthy task answers only if no other instance does
 	visibility mesos.Visibility
 	pointTo    string   // forward zone of PTR records, "" without reverse zones
 	nsNames    []string // of the name server, relative to the zones that it is in
@@ -280,7 +280,7 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 		visibility = disc.Visibility
 	}
 	if disc != nil && disc.Name == "" {
-		disc = nil // as in Mesos-DNS
+		disc = nil // Mesos-DNS ignores a DiscoveryInfo without a name
 	}
 	name := in.Task.Name
 	if disc != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/zone"
@@ -88,7 +89,7 @@ func (s *stanza) start() {
 	s.id = blockID{c.Transport + "://" + net.JoinHostPort(slices.Concat(c.ListenHosts, []string{""})[0], c.Port), c.Zone, c.ViewName}
 	listening, err := listeningAddrs(c.ListenHosts)
 	if err != nil {
-		log.Warningf("Setting the addresses of the name server failed: %v", err)
+		log.Warningf("Finding the addresses of this host for the zones' name server failed: %v", err)
 	}
 	xfer, _ := c.Handler("transfer").(*transfer.Transfer)
 	zones := s.options.newZones(listening, xfer != nil)
@@ -126,7 +127,7 @@ func (s *stanza) stop() error {
 	select {
 	case <-s.notifying:
 	case <-time.After(notifyPatience):
-		log.Warning("A NOTIFY is still under way at shutdown")
+		log.Warningf("Stopped waiting for a NOTIFY after %v", notifyPatience)
 	}
 	s.cluster, s.publisher = nil, nil
 	s.mu.Unlock()
@@ -136,13 +137,13 @@ func (s *stanza) stop() error {
 			other.confirm()
 		}
 	}
-	for _, z := range s.plugin.zones { // others may keep Caddy's instance, and so the stanza
+	for _, z := range s.plugin.zones { // *reload* may keep Caddy's instance, and so the stanza, for ever
 		z.Retire()
 	}
 	return nil
 }
 
-// confirm tells the zones that those that they have replaced are gone.
+// confirm ends the overlap of the zones with those of the stanza that they have replaced.
 func (s *stanza) confirm() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +156,8 @@ func (s *stanza) confirm() {
 type startup struct {
 	instance  *caddy.Instance
 	stanzas   []*stanza
-	snapshots map[string]string // key of the cluster that has a file for its snapshot
+	snapshots map[string]string // by file: the key of the cluster whose snapshot it has
+	starting  atomic.Bool       // run has begun, and not ended
 }
 
 type startupKey struct{}
@@ -176,7 +178,7 @@ func startupOf(c *caddy.Controller) *startup {
 	c.OnStartup(su.run)
 	c.OnRestartFailed(func() error {
 		running.reap()
-		running.reapPanicked(su)
+		running.reapPanicked()
 		return nil
 	})
 	return su
@@ -189,7 +191,7 @@ func (su *startup) claimSnapshot(o *clusterOptions) error {
 	}
 	key := o.key()
 	if other, ok := su.snapshots[o.snapshot]; ok && other != key {
-		return fmt.Errorf("property %q: another stanza has the file %q, and watches another cluster or in another way", "snapshot", o.snapshot)
+		return fmt.Errorf("property %q: the file %q belongs to a stanza with other masters, or other settings for them", "snapshot", o.snapshot)
 	}
 	su.snapshots[o.snapshot] = key
 	return nil
@@ -197,6 +199,8 @@ func (su *startup) claimSnapshot(o *clusterOptions) error {
 
 // run starts the stanzas, and waits for their first states, each for its startup_timeout.
 func (su *startup) run() error {
+	su.starting.Store(true)
+	defer su.starting.Store(false)
 	began := time.Now()
 	for _, s := range su.stanzas {
 		s.start()
@@ -259,8 +263,7 @@ func (r *registry) zone(id blockID, origin string) *zone.Zone {
 }
 
 // reap stops the stanzas of starts that have failed, for example since a port was in use.
-// Caddy calls neither OnShutdown nor anything else for those: it only drops their instance
-// from its list.
+// Caddy calls no callback of their instance, but drops it from its list.
 func (r *registry) reap() {
 	instances := caddy.Instances()
 	for _, s := range r.all() {
@@ -270,12 +273,12 @@ func (r *registry) reap() {
 	}
 }
 
-// reapPanicked stops the stanzas of a restart of old's Corefile that has panicked. Caddy goes
-// on listing its instance, which has no servers.
-func (r *registry) reapPanicked(old *startup) {
+// reapPanicked stops the stanzas of a restart that has panicked. Caddy goes on listing its
+// instance, which has no servers. Neither has one that is still starting.
+func (r *registry) reapPanicked() {
 	for _, s := range r.all() {
-		if s.startup != old && len(s.startup.instance.Servers()) == 0 {
-			s.startup.stop()
+		if su := s.startup; !su.starting.Load() && len(su.instance.Servers()) == 0 {
+			su.stop()
 		}
 	}
 }

@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -172,6 +173,9 @@ func countedTutorial(t *testing.T) (*counted, *mesostest.Server) {
 func (s *server) restart(block, more string) error {
 	corefile := fmt.Sprintf(".:0 {\n\tbind 127.0.0.1\n\terrors\n%s\n}\n%s", block, more)
 	next, err := s.instance.Restart(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
+	if next == nil {
+		return errors.New("panic")
+	}
 	s.instance = next
 	if err != nil {
 		return err
@@ -356,6 +360,23 @@ func TestFailedStart(t *testing.T) {
 	expect("in the end", 0)
 }
 
+// TestRestart_Panics restarts with a plugin that panics at the start: Caddy recovers from that,
+// and goes on listing the instance. What it has started must be stopped.
+func TestRestart_Panics(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL)
+	s := startServer(t, stanza)
+	if err := s.restart(stanza, "panic.:0 {\n panics_at_start\n}\n"); err == nil {
+		t.Fatal("a restart that panics succeeded")
+	}
+	if n := len(running.all()); n != 1 {
+		t.Errorf("%d stanzas run", n)
+	}
+	if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+		t.Errorf("answered %q", got)
+	}
+}
+
 // TestStart_WhileAnotherWaits starts a second CoreDNS in the process while the first waits for
 // its state: the second must not take the first for one that has failed.
 func TestStart_WhileAnotherWaits(t *testing.T) {
@@ -383,6 +404,9 @@ func TestStart_WhileAnotherWaits(t *testing.T) {
 		return ""
 	})
 	second := startServer(t, stanza(quick.URL))
+	if err := second.restart(stanza(quick.URL), "panic.:0 {\n panics_at_start\n}\n"); err == nil {
+		t.Error("a restart that panics succeeded")
+	}
 	if got := answers(second.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
 		t.Errorf("the second answered %q", got)
 	}

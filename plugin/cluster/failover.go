@@ -12,27 +12,31 @@ import (
 // all tasks would be denied for seconds, though they run. So the model retains what it knew
 // of an agent until the agent has told the new leader what it runs.
 //
-// Each agent that has not done so is in one of these states, in failover.agents. One that is
-// not in the map has told all.
+// Each agent that has not done so, or has not had the time for it, is in one of these states,
+// in failover.agents. One that is not in the map counts as having told all.
 //
 //	state       the agent                            becomes        on
 //	recovered   is listed as recovered: the          registered     AGENT_ADDED
 //	            leader expects it to re-register     gone           AGENT_REMOVED, a task UNREACHABLE or
 //	                                                                GONE_BY_OPERATOR, no longer listed
 //	missing     is not listed, by a leader that      registered     AGENT_ADDED
-//	            lists no agents as recovered: it     gone           as above; or emptyUntil, reregisterGrace
-//	            keeps its registry in memory                        after the leader's first such state
+//	            lists no agents as recovered: it     gone           AGENT_REMOVED, a task UNREACHABLE or
+//	            keeps its registry in memory                        GONE_BY_OPERATOR; or at emptyUntil, which
+//	                                                                is reregisterGrace after the leader's
+//	                                                                first such state
 //	registered  has re-registered, and announces     registered     AGENT_ADDED, which starts it over
-//	            its tasks                            gone           as above
-//	                                                 (told all)     reregisterGrace
+//	            its tasks                            gone           AGENT_REMOVED, a task UNREACHABLE or
+//	                                                                GONE_BY_OPERATOR, no longer listed
+//	                                                 (told all)     reregisterGrace if it is retained, else
+//	                                                                announceGrace
 //
 // A whole state starts all of this over. In each state an agent may be
 //
 //   - retained: what was known of it before is published. When it is gone, or has told all,
 //     what the leader has not named by then is removed.
 //   - unsettled: it may run tasks that nobody has told of, since nothing was known of it
-//     before, or tasks may have been missed. Until it has registered and had announceGrace,
-//     no name can be denied: the cluster is not Complete.
+//     before, or tasks may have been missed. Until it is gone, or has registered and had
+//     announceGrace, no name can be denied: the cluster is not Complete.
 //
 // Whether tasks may have been missed depends on the term of the last leader: see term.missed.
 
@@ -65,7 +69,7 @@ type failover struct {
 type returnState int
 
 const (
-	recovered returnState = iota
+	recovered returnState = iota + 1 // 0 is that of an agent that is not in the map
 	missing
 	registered
 )
@@ -100,7 +104,8 @@ func (r returning) unsettledUntil() time.Time {
 	return r.at.Add(announceGrace)
 }
 
-// away reports whether only a list of agents tells that the agent is expected no more.
+// away reports whether a list of agents may tell more than events: that the leader does not
+// expect the agent any more, or that it has returned.
 func (r returning) away() bool { return r.state == recovered || r.state == missing && r.retained }
 
 // set enters an agent in the map, or removes it if it is neither retained nor unsettled.
@@ -346,8 +351,8 @@ const (
 	// failoverTime is how long masters take at most until one of them leads: their sessions
 	// with ZooKeeper expire after ten seconds, and a registry is read within a minute.
 	failoverTime = time.Minute
-	// deathTime is how soon after its stream has broken a leader is seen to have stepped
-	// down, if that is why the stream broke.
+	// deathTime is the longest time from a broken stream until the leader is seen to have
+	// stepped down, if it broke for that reason.
 	deathTime = 250 * time.Millisecond
 )
 
@@ -404,8 +409,8 @@ func (c *Cluster) Disconnected(lastHeard, at time.Time) {
 func (t *term) disconnected() bool { return !t.disconnectedAt.IsZero() }
 
 // missed reports whether tasks may have been launched unheard, before next told its state:
-// by the leader after its stream had broken, by another leader in between, or by any, since
-// no master was heard for longer than a failover takes.
+// by the leader after its stream had broken or between two polls, by another leader in
+// between, or by any, since no master was heard for longer than a failover takes.
 func (t *term) missed(next mesos.MasterID, at time.Time) bool {
 	for id := range t.others {
 		if id != next && id != t.leader {

@@ -304,6 +304,30 @@ func TestFailover_FrameworkIsNeverNamed(t *testing.T) {
 	}
 }
 
+// TestFailover_IdleFramework fails over while agents are to return. A framework that has no
+// tasks there and is not named goes at once, except with a leader without a registry; one whose
+// last task ends goes when nothing is retained any more.
+func TestFailover_IdleFramework(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(nil)
+		s := subscribed(task("a", 1))
+		s.State.Frameworks = append(s.State.Frameworks, &mesos.Framework{ID: "idle", Name: "idle"})
+		apply(c, s)
+		c.State(recoveredState.State, Leader{ID: "second", Certain: true}, time.Now())
+		if n := c.Counts().Frameworks; n != 1 {
+			t.Errorf("%d frameworks at first", n)
+		}
+		c.Event(updated("a", 4))
+		if n := c.Counts().Frameworks; n != 1 {
+			t.Errorf("%d frameworks while the agent is to return", n)
+		}
+		c.Event(mesos.AgentRemoved{AgentID: "s"})
+		if n := c.Counts().Frameworks; n != 0 {
+			t.Errorf("%d frameworks in the end", n)
+		}
+	})
+}
+
 // The steps of a change of leaders, for TestTerm.
 type (
 	told struct { // a whole state
@@ -412,6 +436,7 @@ func TestTerm_Missed(t *testing.T) {
 		"all have restarted":               {[]any{lost, down, 15 * time.Second, line("DE")}, "D", false},
 		"the leader itself led again":      {[]any{lost, down, line("D"), line("E")}, "E", false},
 		"only the leader led again":        {[]any{lost, down, line("B"), line("A"), line("B")}, "B", true},
+		"the leader is listed twice":       {[]any{line("AA"), lost, down, line("B")}, "B", true},
 		"the leader led on":                {[]any{lost, time.Second, down, line("BC")}, "B", false},
 		"the leader may have led on":       {[]any{lost, time.Second, line("BC")}, "B", false},
 		"it is not known how it ended":     {[]any{lost, time.Second}, "B", false},

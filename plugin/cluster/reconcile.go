@@ -138,8 +138,8 @@ func (c *Cluster) reconcileAgents(s *mesos.State, since *touched) int {
 		}
 		if p.epoch == c.epoch {
 			differences++
-		} else if c.failover.agents[id].state != recovered {
-			continue // missing: it has until emptyUntil
+		} else if c.failover.agents[id].state == missing {
+			continue // it has until emptyUntil
 		}
 		c.dropAgent(id)
 	}

@@ -17,9 +17,9 @@ import (
 const (
 	minBackOff = 100 * time.Millisecond
 	maxBackOff = 10 * time.Second
-	// failingAttempts is the number of failures in a row from which masters other than the
-	// leader that ZooKeeper names are asked: ZooKeeper may be away, and they know better.
-	failingAttempts = 3
+	// toleratedFailures is the number of failures in a row after which masters are asked other
+	// than the leader that ZooKeeper names: ZooKeeper may be away, and they know better.
+	toleratedFailures = 3
 
 	leaderTimeout = 2 * time.Second // of GET_MASTER
 )
@@ -72,7 +72,7 @@ func (w *Watcher) connect(ctx context.Context) {
 	}
 }
 
-// found takes in masters. It cancels an attempt at a master that does not lead any more,
+// found applies the masters that the detector has found. It cancels an attempt at a master that does not lead any more,
 // which may hang.
 func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 	c := &w.connection
@@ -150,8 +150,8 @@ func (c *connection) candidates(last *url.URL, failing bool) (*detector.Masters,
 	return m, order
 }
 
-// attemptEnded tells the loop and the observer how an attempt has ended.
-func (w *Watcher) attemptEnded(ctx context.Context, err error) {
+// attempted tells the loop and the observer whether an attempt has led to a state.
+func (w *Watcher) attempted(ctx context.Context, err error) {
 	w.Observer.Connected(err)
 	if err != nil {
 		at := time.Now()
@@ -173,7 +173,7 @@ func (w *Watcher) identify(ctx context.Context, conn *mesos.Conn) LeaderInfo {
 	who := LeaderInfo{Endpoint: conn.URL.Host}
 	m, err := conn.Master(ctx)
 	if err == nil {
-		w.spoken()
+		w.heardNow()
 		if m.Addr.IsValid() || m.Hostname != "" {
 			who.Master = m
 			return who
@@ -209,4 +209,4 @@ func cause(ctx context.Context, err error) error {
 }
 
 // isFailing reports whether several attempts in a row have failed.
-func isFailing(b *backoff.BackOff) bool { return b.Attempts() > failingAttempts }
+func isFailing(b *backoff.BackOff) bool { return b.Attempts() > toleratedFailures }

@@ -41,8 +41,8 @@ func (w *Watcher) poll(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// pollInstead polls for the time d after the leader who has ended the watcher's stream. It
-// returns earlier if no master answers, or if there is another leader, which it reports.
+// pollInstead polls for d, after the leader given has ended the watcher's stream. It returns
+// earlier if no master answers, or if there is another leader, which it reports.
 func (w *Watcher) pollInstead(ctx context.Context, who LeaderInfo, d time.Duration) (changed bool) {
 	log.Warningf("Polling %s every %v and subscribing again in %v: its master has ended the stream, which may mean that it has too many subscribers",
 		w.Name, evictedPoll, d.Round(time.Second))
@@ -94,7 +94,7 @@ func (p *poller) tryMasters(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		p.attemptEnded(ctx, err)
+		p.attempted(ctx, err)
 		if err == nil {
 			p.last = u
 			p.answered(ctx, s, conn)
@@ -113,7 +113,7 @@ func (p *poller) tryMasters(ctx context.Context) error {
 
 // answered hands a polled state over to the loop.
 func (p *poller) answered(ctx context.Context, s *mesos.State, conn *mesos.Conn) {
-	p.spoken()
+	p.heardNow()
 	p.Observer.Received("GET_STATE")
 	before := p.leader
 	p.leader = p.identify(ctx, conn)

@@ -116,7 +116,7 @@ func (r *reconciler) list(ctx context.Context, whole bool) error {
 		r.emit(ctx, r.model.AbortReconcile)
 		return err
 	}
-	r.spoken()
+	r.heardNow()
 	at := time.Now()
 	r.emit(ctx, func() { r.applyList(s, whole, at) })
 	return nil

@@ -104,7 +104,7 @@ func (w *Watcher) saveIfDue(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// saved takes in the result of a write. If it has failed, it is repeated when a successful
+// saved notes the result of a write. If it has failed, it is repeated when a successful
 // one might be.
 func (s *snapshotWriter) saved(result written) {
 	s.writing = false

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// maxRecovering is the most to wait for a leader that has not finished recovery, which
-	// takes a second, or a minute at most.
+	// maxRecovering is the longest wait between attempts while a leader recovers: the stream
+	// should begin before its agents return. Recovery takes a second, seldom up to a minute.
 	maxRecovering = 500 * time.Millisecond
 
 	// A watcher whose stream a master has ended, as it does with the oldest one when there
@@ -33,10 +33,10 @@ const (
 type subscriber struct {
 	*Watcher
 	last       *url.URL         // the master that led to a stream
-	refused    *backoff.BackOff // no master begins a stream
-	recovering *backoff.BackOff // a leader is about to
-	broken     *backoff.BackOff // streams end soon
-	evicted    *backoff.BackOff // the master ends streams
+	refused    *backoff.BackOff // after attempts without a stream
+	recovering *backoff.BackOff // after attempts at a leader that recovers
+	broken     *backoff.BackOff // after streams that have ended soon
+	evicted    *backoff.BackOff // after streams that the master has ended
 	failing    logstate.State
 }
 
@@ -68,13 +68,13 @@ func (s *subscriber) tryMasters(ctx context.Context) *backoff.BackOff {
 	back := s.refused
 	masters, order := s.connection.candidates(s.last, isFailing(s.refused) || isFailing(s.broken))
 	for _, u := range order {
-		end, err := s.stream(ctx, masters, u)
+		result, err := s.stream(ctx, masters, u)
 		if ctx.Err() != nil {
 			return back
 		}
-		if end.subscribed {
+		if result.subscribed {
 			s.last = u
-			s.streamEnded(ctx, end, err)
+			s.streamEnded(ctx, result, err)
 			return s.broken
 		}
 		errs = append(errs, err)
@@ -93,72 +93,74 @@ func (s *subscriber) tryMasters(ctx context.Context) *backoff.BackOff {
 
 // streamEnded decides how to go on after a stream. If the master has ended it, the state is
 // polled for a while.
-func (s *subscriber) streamEnded(ctx context.Context, end streamEnd, err error) {
+func (s *subscriber) streamEnded(ctx context.Context, result streamResult, err error) {
 	s.refused.Reset()
 	s.recovering.Reset()
-	log.Warningf("Lost the stream of %s: %v", end.leader.Endpoint, err)
-	if end.lived >= end.settles {
+	log.Warningf("Lost the stream of %s: %v", result.leader.Endpoint, err)
+	if result.lived >= result.settles {
 		s.broken.Reset()
 	}
-	if end.lived >= evictionReset {
+	if result.lived >= evictionReset {
 		s.evicted.Reset()
 	}
-	if errors.Is(err, io.EOF) && s.pollInstead(ctx, end.leader, s.evicted.Next()) {
+	if errors.Is(err, io.EOF) && s.pollInstead(ctx, result.leader, s.evicted.Next()) {
 		s.evicted.Reset()
 		s.broken.Reset()
 	}
 }
 
-// streamEnd is what became of a stream.
-type streamEnd struct {
+// streamResult is what became of a stream.
+type streamResult struct {
 	leader     LeaderInfo
 	subscribed bool          // it told a whole state
 	lived      time.Duration // since then
 	settles    time.Duration // a stream that lives so long counts as stable
 }
 
-// stream follows one stream to its end. running is the watcher's context.
-func (s *subscriber) stream(running context.Context, masters *detector.Masters, u *url.URL) (streamEnd, error) {
-	ctx, end := s.connection.begin(running, masters, u)
+// stream follows one stream to its end. watching is the watcher's context.
+func (s *subscriber) stream(watching context.Context, masters *detector.Masters, u *url.URL) (streamResult, error) {
+	ctx, end := s.connection.begin(watching, masters, u)
 	defer end(nil)
 	watchdog := newWatchdog(answerTimeout, func() { end(errSilent) })
 	defer watchdog.stop()
 
 	stream, err := s.Client.Subscribe(ctx, u, watchdog.progress)
 	if err != nil {
-		s.attemptEnded(ctx, err)
-		return streamEnd{}, cause(ctx, err)
+		s.attempted(ctx, err)
+		return streamResult{}, cause(ctx, err)
 	}
 	defer stream.Close()
 	watchdog.allow(firstSilence)
 	s.connection.answered(stream.Conn)
 	var reconciling sync.WaitGroup
-	defer reconciling.Wait()
-	defer end(nil)
-	result := streamEnd{leader: s.identify(ctx, stream.Conn)}
-	r := streamReader{subscriber: s, running: running, watchdog: watchdog, leader: result.leader}
+	defer func() {
+		end(nil) // and with it the reconciliation
+		reconciling.Wait()
+	}()
+	result := streamResult{leader: s.identify(ctx, stream.Conn)}
+	r := streamReader{subscriber: s, watching: watching, watchdog: watchdog, leader: result.leader}
 	for {
 		ev, err := stream.Next()
 		if err != nil {
 			err = cause(ctx, err)
 			if result.subscribed = r.subscribed(); result.subscribed {
 				result.lived, result.settles = time.Since(r.since), watchdog.settles()
-				s.disconnected(running)
+				s.disconnected(watching)
 			} else {
-				s.attemptEnded(ctx, err)
+				s.attempted(ctx, err)
 			}
 			return result, fmt.Errorf("stream of %s: %w", stream.Conn.URL.Host, err)
 		}
-		first, ok := ev.(mesos.Subscribed)
+		subscribed, ok := ev.(mesos.Subscribed)
 		if !ok {
 			r.event(ev)
 			continue
 		}
 		begins := !r.subscribed()
-		r.state(first)
+		r.state(subscribed)
 		if begins {
-			s.attemptEnded(ctx, nil)
-			reconciling.Go(func() { s.reconcile(ctx, stream.Conn, first.Heartbeat, end) })
+			s.attempted(ctx, nil)
+			reconciling.Go(func() { s.reconcile(ctx, stream.Conn, subscribed.Heartbeat, end) })
 		}
 	}
 }
@@ -166,11 +168,11 @@ func (s *subscriber) stream(running context.Context, masters *detector.Masters, 
 // streamReader hands the events of one stream over to the loop.
 type streamReader struct {
 	*subscriber
-	running  context.Context // the stream's own may have been cancelled: what came before still counts
+	watching context.Context // the stream's own may have been cancelled: what came before still counts
 	watchdog *watchdog
 	leader   LeaderInfo
 	since    time.Time // when it told its state; zero before
-	odd      bool      // unknown events were logged
+	unknown  bool      // an unknown event was logged
 }
 
 func (r *streamReader) subscribed() bool { return !r.since.IsZero() }
@@ -196,8 +198,8 @@ func (r *streamReader) event(ev mesos.Event) {
 		r.watchdog.feed()
 		return
 	case mesos.Unknown:
-		if !r.odd {
-			r.odd = true
+		if !r.unknown {
+			r.unknown = true
 			log.Warningf("Ignored an event of %s that is malformed or of an unknown type", r.leader.Endpoint)
 		}
 	}
@@ -210,12 +212,13 @@ func (r *streamReader) event(ev mesos.Event) {
 }
 
 func (r *streamReader) received(ev mesos.Event) {
-	r.spoken()
+	r.heardNow()
 	r.Observer.Received(mesos.EventType(ev))
 }
 
-// handOver waits for the loop. The master is not silent meanwhile: nobody listens.
+// handOver queues f for the loop. While the queue is full the watchdog pauses: the master is
+// not silent, but nobody reads.
 func (r *streamReader) handOver(f func()) {
 	r.watchdog.pause()
-	r.emit(r.running, f)
+	r.emit(r.watching, f)
 }

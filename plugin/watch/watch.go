@@ -38,8 +38,8 @@ var log = clog.NewWithPlugin("calicomesos")
 const (
 	// publishInterval is the minimum time between two publications.
 	publishInterval = 10 * time.Millisecond
-	// unchangedInterval is the same after a publication without a change: the launch of a
-	// task, which is not published yet, comes just before that it runs.
+	// unchangedInterval is the same after a publication without a change. It is shorter, since
+	// the launch of a task, which changes nothing, just precedes that the task runs.
 	unchangedInterval = time.Millisecond
 	// maxQueued is the number of functions that may wait for the loop.
 	maxQueued = 64
@@ -62,8 +62,8 @@ type Observer interface {
 	Connected(err error)
 	// Received tells the type of an event, or GET_STATE for the answer to a poll.
 	Received(eventType string)
-	// Malformed tells how many more objects than before a master's state has that could not
-	// be decoded.
+	// Malformed counts objects of a state that could not be decoded, beyond those of the state
+	// before.
 	Malformed(n int)
 	// Reconciled tells how many objects had changed without an event.
 	Reconciled(differences int)
@@ -147,13 +147,13 @@ func (w *Watcher) Run(ctx context.Context) {
 	defer close(w.done)
 	began := time.Now().UnixNano()
 	w.heard.Store(began)
-	var running sync.WaitGroup
-	running.Go(func() { w.Detector.Run(ctx, func(m detector.Masters) { w.found(ctx, m) }) })
-	running.Go(func() { w.connect(ctx) })
-	running.Go(func() { w.Resolver.Run(ctx) })
+	var goroutines sync.WaitGroup
+	goroutines.Go(func() { w.Detector.Run(ctx, func(m detector.Masters) { w.found(ctx, m) }) })
+	goroutines.Go(func() { w.connect(ctx) })
+	goroutines.Go(func() { w.Resolver.Run(ctx) })
 	w.loadSnapshot(began)
 	w.loop(ctx)
-	running.Wait()
+	goroutines.Wait()
 	w.Client.Close()
 	w.saveLast()
 }
@@ -161,7 +161,7 @@ func (w *Watcher) Run(ctx context.Context) {
 // Add adds a sink. It returns when the sink has the whole cluster, if there is one.
 func (w *Watcher) Add(s Sink) {
 	w.Do(func() {
-		if w.published { // Full is as of the last Flush
+		if w.published { // first: Full lacks what is not flushed
 			w.publish()
 		}
 		w.sinks = append(w.sinks, s)
@@ -210,8 +210,8 @@ func (w *Watcher) emit(ctx context.Context, f func()) {
 	}
 }
 
-// spoken notes that a master speaks.
-func (w *Watcher) spoken() { w.heard.Store(time.Now().UnixNano()) }
+// heardNow notes that a master speaks.
+func (w *Watcher) heardNow() { w.heard.Store(time.Now().UnixNano()) }
 
 // loop runs what the other goroutines emit, and publishes what that changes.
 func (w *Watcher) loop(ctx context.Context) {
@@ -315,7 +315,7 @@ func (w *Watcher) updateStats() {
 	})
 }
 
-// applyMasters takes in what the detector has found.
+// applyMasters applies what the detector has found.
 func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 	w.model.Elected(m.Contenders, at)
 	w.masters = m
@@ -323,7 +323,7 @@ func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 	w.markDirty(at)
 }
 
-// applyState takes in a whole state of a leader.
+// applyState applies a whole state of a leader.
 func (w *Watcher) applyState(s *mesos.State, who LeaderInfo, polled bool, at time.Time) {
 	w.model.State(s, cluster.Leader{ID: w.masterID(who), Certain: who.ID != "", Polled: polled}, at)
 	w.leader, w.connected = who, true
@@ -351,7 +351,7 @@ func (w *Watcher) masterID(l LeaderInfo) mesos.MasterID {
 	return mesos.MasterID(cmp.Or(l.ID, l.Endpoint))
 }
 
-// applyDisconnect takes in that the leader is not connected any more. A master was last
+// applyDisconnect notes that the leader is not connected any more. A master was last
 // heard at lastHeard.
 func (w *Watcher) applyDisconnect(lastHeard, at time.Time) {
 	w.connected = false
@@ -359,14 +359,14 @@ func (w *Watcher) applyDisconnect(lastHeard, at time.Time) {
 	w.updateStats()
 }
 
-// applyFailure takes in that an attempt to connect has failed.
+// applyFailure notes that an attempt to connect has failed.
 func (w *Watcher) applyFailure(err error, at time.Time) {
 	if mesos.HasSteppedDown(err, w.leader.Endpoint) {
 		w.model.SteppedDown(at)
 	}
 }
 
-// hostsChanged takes in hostnames that were looked up.
+// hostsChanged applies the addresses of hostnames that were looked up.
 func (w *Watcher) hostsChanged() {
 	for _, host := range w.Resolver.LookedUp() {
 		w.model.HostChanged(host)

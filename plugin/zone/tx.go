@@ -13,7 +13,7 @@ type Tx struct {
 	id       uint32
 	touched  []touch
 	unmerged map[*node]bool // nodes to merge at the end; true if their records are out of order
-	text     *string        // of the record added last
+	text     *string        // of the last record added or removed
 }
 
 // touch is a node that a transaction has changed, and the node before it; nil if there
@@ -48,7 +48,7 @@ func (tx *Tx) Add(name Name, r Record) bool {
 	return true
 }
 
-// Remove takes back one Add of the same record. It returns what Add did.
+// Remove takes back one Add of the same record. It returns false if that Add did.
 func (tx *Tx) Remove(name Name, r Record) bool {
 	if !tx.fits(name, r) {
 		return false
@@ -109,8 +109,9 @@ type Status struct {
 	Stale    bool // loaded from a snapshot: no master has confirmed it
 }
 
-// Publish makes the changes visible to readers. It returns whether the serial has moved:
-// it does with the first publication, and when an answer has changed.
+// Publish makes the changes visible to readers. It returns whether the serial has moved: it
+// does when an answer has changed, and with the first publication, unless that continues a
+// zone that answers the same (see Replaces).
 func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
 	published := z.gen.Load() != nil
@@ -135,7 +136,7 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 	return changed
 }
 
-// finish merges large sets, counts empty non-terminals, drops empty nodes, and returns
+// finish merges large sets, propagates empty non-terminals, drops empty nodes, and returns
 // whether an answer has changed.
 func (tx *Tx) finish() bool {
 	for n := range tx.unmerged {
@@ -143,14 +144,14 @@ func (tx *Tx) finish() bool {
 	}
 	changed := false
 	var bare []*node                       // without records
-	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // count appends parents
+	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // propagate appends parents
 		t := tx.touched[i]
 		for s := range Sub(subs) {
 			before, now := t.before.served(s), t.now.served(s)
 			tx.next.records += len(now) - len(before)
 			changed = changed || !sameRecords(before, now)
 			if t.now.exists(s) != t.now.counted[s] {
-				tx.count(t.now, s)
+				tx.propagate(t.now, s)
 			}
 		}
 		if len(t.now.rrs) == 0 {
@@ -165,9 +166,9 @@ func (tx *Tx) finish() bool {
 	return changed
 }
 
-// count tells the parents of a name that it has appeared or disappeared, as far up as
-// that makes them appear or disappear.
-func (tx *Tx) count(n *node, s Sub) {
+// propagate counts the appearance or disappearance of a name in its parent, and goes on
+// upwards as long as that makes the parent appear or disappear.
+func (tx *Tx) propagate(n *node, s Sub) {
 	name := Name{n.rel, s}
 	for name != (Name{}) && n.exists(name.Sub) != n.counted[name.Sub] {
 		above := tx.zone.parent(name)
