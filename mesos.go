@@ -28,16 +28,17 @@ type registry struct {
 // watchedCluster is a watcher and the number of stanzas that use it.
 type watchedCluster struct {
 	*watch.Watcher
-	key    string // of the options: equal stanzas share the watcher
-	file   string // of the snapshot, or ""
+	key    string   // of the options: equal stanzas share the watcher
+	file   string   // of the snapshot, or ""
+	begun  *startup // that has started the watcher
 	users  int
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the watcher has ended
 }
 
-// acquire returns the watcher of a cluster, and starts it if there is none. The caller must
-// release it.
-func (r *registry) acquire(o *clusterOptions) *watchedCluster {
+// acquire returns the watcher of a cluster, and starts it, as a part of su, if there is none.
+// The caller must release it.
+func (r *registry) acquire(o *clusterOptions, su *startup) *watchedCluster {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := o.key()
@@ -46,7 +47,7 @@ func (r *registry) acquire(o *clusterOptions) *watchedCluster {
 		r.clusters[i].users++
 		return r.clusters[i]
 	}
-	c := &watchedCluster{key: key, file: o.snapshot, users: 1, done: make(chan struct{})}
+	c := &watchedCluster{key: key, file: o.snapshot, begun: su, users: 1, done: make(chan struct{})}
 	c.Watcher = o.newWatcher(func() bool { return r.ownsSnapshot(c) })
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -81,13 +82,13 @@ func (r *registry) release(c *watchedCluster) {
 	}
 }
 
-// ownsSnapshot reports whether c may write its snapshot. An older watcher keeps a file until it
-// ends, since the reload that has started c may still fail.
+// ownsSnapshot reports whether c may write its snapshot. Until the start that has begun c is
+// over, it may fail; and an older watcher keeps a file until it ends.
 func (r *registry) ownsSnapshot(c *watchedCluster) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.clusters, func(other *watchedCluster) bool { return other.file == c.file })
-	return i >= 0 && r.clusters[i] == c
+	return i >= 0 && r.clusters[i] == c && !c.begun.starting.Load()
 }
 
 // name names the cluster by its masters, for metrics and logs.

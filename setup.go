@@ -106,7 +106,7 @@ func (s *stanza) start() {
 		defer close(s.notifying)
 		n.run(ctx)
 	}()
-	s.cluster = running.acquire(&s.options.cluster)
+	s.cluster = running.acquire(&s.options.cluster, s.startup)
 	running.add(s)
 	s.cluster.Add(s.publisher)
 }
@@ -137,10 +137,20 @@ func (s *stanza) stop() error {
 			other.confirm()
 		}
 	}
-	for _, z := range s.plugin.zones { // *reload* may keep Caddy's instance, and so the stanza, for ever
+	s.retire()
+	return nil
+}
+
+// retire lets go of the records once the servers have stopped, since *reload* may keep Caddy's
+// instance, and so the stanza, for ever. On SIGTERM the servers still answer: Caddy stops them
+// last, and goes on listing the instance until then.
+func (s *stanza) retire() {
+	if slices.Contains(caddy.Instances(), s.startup.instance) {
+		return
+	}
+	for _, z := range s.plugin.zones {
 		z.Retire()
 	}
-	return nil
 }
 
 // confirm ends the overlap of the zones with those of the stanza that they have replaced.
@@ -170,7 +180,10 @@ func startupOf(c *caddy.Controller) *startup {
 	su := &startup{snapshots: make(map[string]string)}
 	c.Set(startupKey{}, su)
 	for _, i := range slices.Backward(caddy.Instances()) { // ours is the last that Caddy has begun
-		if i.Storage[startupKey{}] == su {
+		i.StorageMu.RLock()
+		ours := i.Storage[startupKey{}] == su
+		i.StorageMu.RUnlock()
+		if ours {
 			su.instance = i
 			break
 		}

@@ -360,6 +360,25 @@ func TestFailedStart(t *testing.T) {
 	expect("in the end", 0)
 }
 
+// TestShutdown_StillAnswers asks while a process shuts down: Caddy stops the servers after all
+// shutdown callbacks, of which *health* may wait for long.
+func TestShutdown_StillAnswers(t *testing.T) {
+	_, srv := countedTutorial(t)
+	s := startServer(t, fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL))
+	asked := false
+	s.instance.OnFinalShutdown = append(s.instance.OnFinalShutdown, func() error {
+		asked = true
+		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
+			t.Errorf("answered %q", got)
+		}
+		return nil
+	})
+	s.stop()
+	if !asked {
+		t.Error("nothing was asked")
+	}
+}
+
 // TestRestart_Panics restarts with a plugin that panics at the start: Caddy recovers from that,
 // and goes on listing the instance. What it has started must be stopped.
 func TestRestart_Panics(t *testing.T) {
@@ -511,6 +530,27 @@ func TestSnapshotOwner(t *testing.T) {
 	}
 	s.stop()
 	written(second.URL)
+}
+
+// TestOwnsSnapshot lets a watcher write its snapshot when its start is over, and no older one
+// has the file.
+func TestOwnsSnapshot(t *testing.T) {
+	var r registry
+	older, newer := &watchedCluster{file: "x", begun: &startup{}}, &watchedCluster{file: "x", begun: &startup{}}
+	other := &watchedCluster{file: "y", begun: &startup{}}
+	r.clusters = []*watchedCluster{older, other, newer}
+	expect := func(when string, want ...bool) {
+		t.Helper()
+		if got := []bool{r.ownsSnapshot(older), r.ownsSnapshot(newer), r.ownsSnapshot(other)}; !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	newer.begun.starting.Store(true)
+	expect("while the newer starts", true, false, true)
+	r.clusters = r.clusters[1:]
+	expect("when the older is gone", false, false, true)
+	newer.begun.starting.Store(false)
+	expect("when the newer has started", false, true, true)
 }
 
 // TestOrderOfMasters reloads with the masters in another order.

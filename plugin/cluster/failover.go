@@ -238,11 +238,7 @@ func (c *Cluster) awaitMissing(before map[string]returning, another, missed bool
 	}
 	for id, r := range before {
 		if a := c.agents[id]; r.unsettled && (a == nil || a.now == nil) {
-			r.retained = false
-			if r.state != missing {
-				r.state, r.at = missing, f.emptyUntil
-			}
-			c.setReturning(id, r)
+			c.setReturning(id, returning{state: missing, unsettled: true, at: f.emptyUntil})
 		}
 	}
 	for id, a := range c.agents {

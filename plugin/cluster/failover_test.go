@@ -388,6 +388,7 @@ func TestFailover_RestartWithoutRegistry(t *testing.T) {
 		"it has not":                               {[]any{told{"A", one}, lost, down, 5 * time.Minute, told{"B", one}, reregisterGrace}, 1, true},
 		"and the master is asked":                  {[]any{told{"A", one}, lost, down, 5 * time.Minute, told{"B", one}, listed{one}}, 1, false},
 		"it starts again and again":                {[]any{told{"A", all}, lost, down, told{"B", one}, 9 * time.Second, lost, down, told{"C", one}, 5 * time.Second}, 2, true},
+		"an agent has just come to another":        {[]any{told{"A", &mesos.State{Agents: agents[:1], RecoveredAgents: agents[1:]}}, listed{all}, told{"B", &mesos.State{}}, 9 * time.Second}, 2, false},
 		"it is polled, and does not say who it is": {[]any{told{"x? polled", all}, told{"x? polled", one}}, 1, true},
 	} {
 		t.Run(name, func(t *testing.T) {

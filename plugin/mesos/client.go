@@ -196,7 +196,10 @@ func (c *Conn) Master(ctx context.Context) (Master, error) {
 		}
 		return true, err
 	})
-	return m, err
+	if err != nil {
+		return Master{}, err
+	}
+	return m, nil
 }
 
 // ask makes a call and decodes its answer. It follows no redirect: a master that redirects

@@ -43,6 +43,10 @@ type reconciler struct {
 // lead any more, or does not answer and has no heartbeat that would tell.
 func (w *Watcher) reconcile(ctx context.Context, conn *mesos.Conn, heartbeat time.Duration, end func(cause error)) {
 	r := &reconciler{Watcher: w, conn: conn, heartbeat: heartbeat, failing: logstate.State{Log: log}}
+	select { // the stream begins with the whole state: what the model wanted before is settled
+	case <-w.connection.resync:
+	default:
+	}
 	r.due = time.Now().Add(backoff.Jitter(stateInterval))
 	turn := rand.IntN(agentsTurns)
 	tick := time.NewTimer(backoff.Jitter(agentsInterval))

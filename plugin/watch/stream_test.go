@@ -802,6 +802,40 @@ func TestBusyLoop(t *testing.T) {
 	})
 }
 
+// TestReconcile_NotAtTheBeginning breaks a stream while an event has named an unknown task, and
+// begins the next one later: its state says all, and must not be asked for.
+func TestReconcile_NotAtTheBeginning(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		a := &asking{unknown: time.Second}
+		_, r := inMemory(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			ctx, cancel := context.WithCancel(r.Context())
+			defer cancel()
+			go func() {
+				for rest(r, 100*time.Millisecond) && ctx.Err() == nil {
+					if away.Load() {
+						cancel()
+					}
+				}
+			}()
+			a.ServeHTTP(w, r.WithContext(ctx))
+		}), nil)
+		pass(1500 * time.Millisecond) // one unknown task
+		away.Store(true)
+		pass(time.Minute)
+		a.unknown = 0
+		away.Store(false)
+		pass(20 * time.Second)
+		if n := a.states.Load(); n != 0 || !strings.HasSuffix(r.take(), "SUBSCRIBED; connected") {
+			t.Errorf("asked for the state %d times", n)
+		}
+	})
+}
+
 // TestAttempt_IsAt compares an attempt with the master that ZooKeeper names.
 func TestAttempt_IsAt(t *testing.T) {
 	asked, redirected := mesostest.API("10.0.0.1:5050"), mesostest.API("leader.example:5050")

@@ -83,6 +83,23 @@ func TestConfirm_OldIsAhead(t *testing.T) {
 	}
 }
 
+// TestConfirm_BeforeFirstPublication replaces a zone whose serial is ahead of the clock, and has
+// nothing to publish before that is gone.
+func TestConfirm_BeforeFirstPublication(t *testing.T) {
+	now := time.Now()
+	config := Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."}
+	old, z := New(config), New(config)
+	old.Begin().Publish(now.Add(time.Hour), Status{Complete: true})
+	z.Replaces(old)
+	if z.Confirm(now) {
+		t.Error("published nothing")
+	}
+	z.Begin().Publish(now, Status{Complete: true})
+	if before, serial := old.Current().Serial(), z.Current().Serial(); int32(serial-before) <= 0 {
+		t.Errorf("serial %d after %d", serial, before)
+	}
+}
+
 // TestJournal holds what is remembered of changes to its bounds, and offers no
 // changes that are more than the zone.
 func TestJournal(t *testing.T) {

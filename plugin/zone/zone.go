@@ -94,10 +94,16 @@ func (z *Zone) Replaces(old *Zone) { z.replaced = old }
 func (z *Zone) Confirm(now time.Time) bool {
 	old := z.replaced
 	z.replaced = nil
-	if old == nil || old.Current() == nil || z.Current() == nil {
+	if old == nil || old.Current() == nil {
 		return false
 	}
 	before := old.Current()
+	if z.Current() == nil { // the first publication goes on from here
+		next := *z.last
+		next.serial = before.serial
+		z.last = &next
+		return false
+	}
 	behind := int32(before.serial-z.last.serial) > 0
 	if before.same(z.last) && !behind {
 		return false
