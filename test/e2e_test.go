@@ -5,7 +5,6 @@
 package test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,73 +12,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
-// program is a running program, and what it prints.
-type program struct {
-	t   *testing.T
-	cmd *exec.Cmd
-
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (p *program) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *program) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
 // start runs a program until the end of the test.
-func start(t *testing.T, name string, args ...string) *program {
+func start(t *testing.T, name string, args ...string) *loopback.Program {
 	t.Helper()
-	p := &program{t: t, cmd: exec.Command(name, args...)}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		exited := make(chan error, 1)
-		go func() { exited <- p.cmd.Wait() }()
-		select {
-		case <-exited:
-		case <-time.After(20 * time.Second):
-			t.Errorf("%s does not end", name)
-			_ = p.cmd.Process.Kill()
-			<-exited
-		}
-		if t.Failed() {
-			t.Logf("%s printed:\n%s", name, p.output())
-		}
-	})
-	return p
-}
-
-// waitFor returns what the expression's group matches in the output.
-func (p *program) waitFor(expression string) string {
-	p.t.Helper()
-	re := regexp.MustCompile(expression)
-	var found []string
-	loopback.Eventually(p.t, func() string {
-		if found = re.FindStringSubmatch(p.output()); found == nil {
-			return fmt.Sprintf("%s has not printed %q:\n%s", p.cmd.Path, expression, p.output())
-		}
-		return ""
-	})
-	return found[len(found)-1]
+	return loopback.Start(t, exec.Command(name, args...))
 }
 
 // freePort returns a port that is free for UDP and TCP on loopback.
@@ -136,11 +77,11 @@ func short(t *testing.T, port int, name, qtype string) string {
 func startCoreDNS(t *testing.T, plugins string, properties string) int {
 	t.Helper()
 	sim := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0")
-	master := sim.waitFor(`at (http://\S+)`)
+	master := sim.WaitFor(`at (http://\S+)`)
 	port := freePort(t)
 	corefile := fmt.Sprintf(".:%d {\n bind 127.0.0.1\n errors\n loadbalance\n cache\n%s\n calicomesos mesos 192.168.0.0/16 {\n master %s\n%s\n }\n}\n", port, plugins, master, properties)
 	server := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile))
-	server.waitFor(`CoreDNS-`)
+	server.WaitFor(`CoreDNS-`)
 	return port
 }
 
@@ -184,7 +125,7 @@ func TestDig(t *testing.T) {
 func TestNoMaster(t *testing.T) {
 	port := freePort(t)
 	corefile := fmt.Sprintf(".:%d {\n bind 127.0.0.1\n errors\n calicomesos {\n master 127.0.0.1:%d\n startup_timeout 100ms\n }\n}\n", port, freePort(t))
-	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile)).waitFor(`answering SERVFAIL`)
+	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile)).WaitFor(`answering SERVFAIL`)
 	loopback.Eventually(t, func() string {
 		out := run(t, "dig", "+tries=1", "+time=2", "@127.0.0.1", "-p", fmt.Sprint(port), "nginx.marathon.mesos")
 		if !strings.Contains(out, "status: SERVFAIL") || !strings.Contains(out, "EDE: 14 (Not Ready)") {
@@ -211,7 +152,7 @@ controls { };
 %s`, dir, bindPort, zones.String())
 	named := start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf))
 	for _, zone := range []string{"mesos", "dcos.thisdcos.directory", "168.192.in-addr.arpa"} {
-		named.waitFor(`zone ` + regexp.QuoteMeta(zone) + `/IN: transferred serial (\d+)`)
+		named.WaitFor(`zone ` + regexp.QuoteMeta(zone) + `/IN: transferred serial (\d+)`)
 	}
 	loopback.Eventually(t, func() string {
 		if got := short(t, bindPort, "nginx.marathon.mesos", "A"); got != nginx {
@@ -254,7 +195,7 @@ controls { };
 		t.Errorf("changes since %s:\n%s", old, out)
 	}
 	complaint := regexp.MustCompile(`(?i)warning|error|bad |invalid|failed|ignored|extra data|has no|obscured`)
-	for line := range strings.Lines(named.output()) {
+	for line := range strings.Lines(named.Output()) {
 		if strings.Contains(line, "zone ") && complaint.MatchString(line) {
 			t.Errorf("BIND says: %s", line)
 		}
@@ -286,7 +227,7 @@ stub-zone:
  name: "168.192.in-addr.arpa"
  stub-addr: 127.0.0.1@%d
 `, front, port, port)
-	start(t, tool(t, "unbound"), "-d", "-c", write(t, filepath.Join(t.TempDir(), "unbound.conf"), conf)).waitFor(`start of service`)
+	start(t, tool(t, "unbound"), "-d", "-c", write(t, filepath.Join(t.TempDir(), "unbound.conf"), conf)).WaitFor(`start of service`)
 	for _, tc := range []struct{ name, qtype, want string }{
 		{"nginx.marathon.mesos", "A", nginx},
 		{"_postgres._db-prod._tcp.marathon.mesos", "SRV", "0_1_5432_db-prod-7yxaw-s1.marathon.mesos."},

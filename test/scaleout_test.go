@@ -24,7 +24,7 @@ func (s secondaries) all(yield func(string, int) bool) {
 }
 
 // startPrimary starts a CoreDNS that watches master and tells the secondaries.
-func startPrimary(t *testing.T, port int, master string, s secondaries) *program {
+func startPrimary(t *testing.T, port int, master string, s secondaries) *loopback.Program {
 	t.Helper()
 	text := fmt.Sprintf(`mesos.:%d {
  bind 127.0.0.1
@@ -39,12 +39,12 @@ func startPrimary(t *testing.T, port int, master string, s secondaries) *program
 }
 `, port, s.coreDNS, s.bind, master)
 	p := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), text))
-	p.waitFor(`CoreDNS-`)
+	p.WaitFor(`CoreDNS-`)
 	return p
 }
 
 // start starts both for their primaries, and returns the BIND.
-func (s secondaries) start(t *testing.T, primaries ...int) *program {
+func (s secondaries) start(t *testing.T, primaries ...int) *loopback.Program {
 	t.Helper()
 	dir := t.TempDir()
 	var from, list strings.Builder
@@ -53,7 +53,7 @@ func (s secondaries) start(t *testing.T, primaries ...int) *program {
 		fmt.Fprintf(&list, " 127.0.0.1 port %d;", port)
 	}
 	corefile := fmt.Sprintf("mesos.:%d {\n bind 127.0.0.1\n errors\n secondary {\n  transfer from%s\n }\n}\n", s.coreDNS, from.String())
-	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).waitFor(`CoreDNS-`)
+	start(t, "../bin/coredns", "-conf", write(t, filepath.Join(dir, "Corefile"), corefile)).WaitFor(`CoreDNS-`)
 	conf := fmt.Sprintf(`options {
  directory %q; pid-file none; session-keyfile none; listen-on port %d { 127.0.0.1; }; listen-on-v6 { none; };
  recursion no; dnssec-validation no; notify no;
@@ -62,7 +62,7 @@ controls { };
 %s
 `, dir, s.bind, strings.Replace(bindZone(t), " 192.0.2.1 port 1053;", list.String(), 1))
 	named := start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf))
-	named.waitFor(`zone mesos/IN: transferred serial (\d+)`)
+	named.WaitFor(`zone mesos/IN: transferred serial (\d+)`)
 	return named
 }
 
@@ -83,9 +83,9 @@ func bindZone(t *testing.T) string {
 // TestScaleOut has secondaries follow two primaries that watch a cluster, which
 // then crash, and of which one comes back.
 func TestScaleOut(t *testing.T) {
-	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0").waitFor(`at (http://\S+)`)
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0").WaitFor(`at (http://\S+)`)
 	ports, s := []int{freePort(t), freePort(t)}, secondaries{freePort(t), freePort(t)}
-	primaries := []*program{startPrimary(t, ports[0], master, s), startPrimary(t, ports[1], master, s)}
+	primaries := []*loopback.Program{startPrimary(t, ports[0], master, s), startPrimary(t, ports[1], master, s)}
 	s.start(t, ports...)
 	// follow waits until the app wanderer, which moves every five seconds, is found where the
 	// primary says, and not where it was.
@@ -103,9 +103,9 @@ func TestScaleOut(t *testing.T) {
 		}
 		return ours
 	}
-	kill := func(p *program) {
+	kill := func(p *loopback.Program) {
 		t.Helper()
-		if err := p.cmd.Process.Kill(); err != nil {
+		if err := p.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -127,7 +127,7 @@ func TestScaleOut(t *testing.T) {
 // TestManyChanges has secondaries follow a thousand changes a second, which BIND has
 // sent without the rest of the zone.
 func TestManyChanges(t *testing.T) {
-	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "5000", "-agents", "200", "-changes", "1000").waitFor(`at (http://\S+)`)
+	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "5000", "-agents", "200", "-changes", "1000").WaitFor(`at (http://\S+)`)
 	port, s := freePort(t), secondaries{freePort(t), freePort(t)}
 	startPrimary(t, port, master, s)
 	named := s.start(t, port)
@@ -165,7 +165,7 @@ func TestManyChanges(t *testing.T) {
 			}
 		}
 	}
-	sent := regexp.MustCompile(`Transfer completed: \d+ messages, (\d+) records`).FindAllStringSubmatch(named.output(), -1)
+	sent := regexp.MustCompile(`Transfer completed: \d+ messages, (\d+) records`).FindAllStringSubmatch(named.Output(), -1)
 	whole, parts := 0, 0
 	for i, m := range sent {
 		switch n, err := strconv.Atoi(m[1]); {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -29,61 +27,16 @@ import (
 // asProgram makes the test binary run as the program itself.
 const asProgram = "CALICOMESOS_RUN_AS_PROGRAM"
 
-// process is the program, in a process of its own.
-type process struct {
-	t   *testing.T
-	cmd *exec.Cmd
-
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (p *process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.Write(b)
-}
-
-func (p *process) output() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.out.String()
-}
-
-// startProcess runs the program with a Corefile until the end of the test, when SIGTERM must
-// end it.
-func startProcess(t *testing.T, corefile string) *process {
+// startProcess runs the program with a Corefile until the end of the test.
+func startProcess(t *testing.T, corefile string) *loopback.Program {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "Corefile")
 	if err := os.WriteFile(file, []byte(corefile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.Command(os.Args[0], "-conf", file)}
-	p.cmd.Env = append(os.Environ(), asProgram+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM)
-		killed := time.AfterFunc(30*time.Second, func() { _ = p.cmd.Process.Kill() })
-		defer killed.Stop()
-		if err := p.cmd.Wait(); err != nil {
-			t.Errorf("ended by SIGTERM: %v", err)
-		}
-		if t.Failed() {
-			t.Log(p.output())
-		}
-	})
-	return p
-}
-
-func (p *process) signal(s syscall.Signal) {
-	p.t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		p.t.Fatal(err)
-	}
+	cmd := exec.Command(os.Args[0], "-conf", file)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return loopback.Start(t, cmd)
 }
 
 func freePort(t *testing.T) int {
@@ -191,10 +144,12 @@ func TestSIGUSR1(t *testing.T) {
 	isIncremental("at first")
 	heap := liveHeap(t, pprof)
 	for n := 1; n <= 3; n++ {
-		p.signal(syscall.SIGUSR1)
+		if err := p.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
 		loopback.Eventually(t, func() string {
-			if strings.Count(p.output(), "Reloading complete") != n {
-				return p.output()
+			if strings.Count(p.Output(), "Reloading complete") != n {
+				return p.Output()
 			}
 			return ""
 		})

@@ -35,10 +35,10 @@ const (
 
 // Errors of Read and Write.
 var (
-	// ErrForeign is returned for a file that is not a snapshot. Write does not replace it.
-	ErrForeign = errors.New("not a snapshot of calicomesos")
-	// ErrTorn is returned for a snapshot of which a part is missing or changed.
-	ErrTorn = errors.New("torn snapshot: its checksum does not match")
+	// errForeign is returned for a file that is not a snapshot. Write does not replace it.
+	errForeign = errors.New("not a snapshot of calicomesos")
+	// errTorn is returned for a snapshot of which a part is missing or changed.
+	errTorn = errors.New("torn snapshot: its checksum does not match")
 
 	errVersion = errors.New("snapshot of an unknown version")
 )
@@ -136,7 +136,7 @@ func syncDir(dir string) error {
 	return d.Sync()
 }
 
-// Read reads a snapshot. It returns fs.ErrNotExist, ErrForeign, ErrTorn, or another error.
+// Read reads a snapshot. It returns fs.ErrNotExist, errForeign, errTorn, or another error.
 func Read(file string) (*Snapshot, error) {
 	f, size, err := open(file)
 	if err != nil {
@@ -163,11 +163,11 @@ func Read(file string) (*Snapshot, error) {
 func verify(f io.Reader, length int64) error {
 	sum := sha256.New()
 	if _, err := io.CopyN(sum, f, length); err != nil {
-		return ErrTorn
+		return errTorn
 	}
 	want := make([]byte, sha256.Size)
 	if _, err := io.ReadFull(f, want); err != nil || !bytes.Equal(sum.Sum(nil), want) {
-		return ErrTorn
+		return errTorn
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func verify(f io.Reader, length int64) error {
 func read(r *bufio.Reader) (*Snapshot, error) {
 	s := &Snapshot{}
 	if _, err := r.ReadSlice('\n'); err != nil {
-		return nil, ErrTorn
+		return nil, errTorn
 	}
 	header, err := readLine(r)
 	if err == nil {
@@ -208,7 +208,7 @@ func replaceable(file string) error {
 		defer f.Close()
 		err = readMagic(f)
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrTorn) || errors.Is(err, errVersion) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTorn) || errors.Is(err, errVersion) {
 		return nil
 	}
 	return fmt.Errorf("refused to replace it: %w", err)
@@ -221,7 +221,7 @@ func open(file string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, 0, ErrForeign
+		return nil, 0, errForeign
 	}
 	f, err := os.Open(file)
 	return f, info.Size(), err
@@ -237,14 +237,14 @@ func readMagic(f io.Reader) error {
 	first, _, whole := strings.Cut(string(b[:n]), "\n")
 	number, ok := strings.CutPrefix(first, magic)
 	if !ok && strings.HasPrefix(magic, first) && !whole {
-		return ErrTorn
+		return errTorn
 	}
 	v, err := strconv.ParseUint(number, 10, 32)
 	switch {
 	case !ok:
-		return ErrForeign
+		return errForeign
 	case err != nil:
-		return ErrTorn
+		return errTorn
 	case v != version:
 		return fmt.Errorf("%w: %d", errVersion, v)
 	}

@@ -82,7 +82,7 @@ func TestTorn(t *testing.T) {
 	}
 	for n := range whole {
 		put(whole[:n])
-		if _, err := Read(file); !errors.Is(err, ErrTorn) {
+		if _, err := Read(file); !errors.Is(err, errTorn) {
 			t.Fatalf("the first %d bytes are read: %v", n, err)
 		}
 		changed := bytes.Clone(whole)

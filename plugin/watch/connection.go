@@ -167,10 +167,10 @@ func (w *Watcher) disconnected(ctx context.Context) {
 
 // identify asks a master who it is (GET_MASTER). If it does not tell, its address is that of
 // the connection.
-func (w *Watcher) identify(ctx context.Context, conn *mesos.Conn) LeaderInfo {
+func (w *Watcher) identify(ctx context.Context, conn *mesos.Conn) leaderInfo {
 	ctx, cancel := context.WithTimeout(ctx, leaderTimeout)
 	defer cancel()
-	who := LeaderInfo{Endpoint: conn.URL.Host}
+	who := leaderInfo{Endpoint: conn.URL.Host}
 	m, err := conn.Master(ctx)
 	if err == nil {
 		w.heardNow()
@@ -188,7 +188,7 @@ func (w *Watcher) identify(ctx context.Context, conn *mesos.Conn) LeaderInfo {
 }
 
 // isOther reports whether l is another master process than o, as far as they tell.
-func (l LeaderInfo) isOther(o LeaderInfo) bool {
+func (l leaderInfo) isOther(o leaderInfo) bool {
 	if l.ID != "" && o.ID != "" {
 		return l.ID != o.ID
 	}
@@ -196,7 +196,7 @@ func (l LeaderInfo) isOther(o LeaderInfo) bool {
 }
 
 // logState logs what a master has told of its cluster.
-func logState(doing string, who LeaderInfo, s *mesos.State) {
+func logState(doing string, who leaderInfo, s *mesos.State) {
 	log.Infof("%s %s: %d tasks, %d agents, %d frameworks", doing, who.Endpoint, len(s.Tasks), len(s.Agents), len(s.Frameworks))
 }
 

@@ -21,7 +21,7 @@ type poller struct {
 	interval  time.Duration
 	back      *backoff.BackOff
 	last      *url.URL // the master that led to an answer
-	leader    LeaderInfo
+	leader    leaderInfo
 	connected bool
 	failing   logstate.State
 }
@@ -43,7 +43,7 @@ func (w *Watcher) poll(ctx context.Context, interval time.Duration) {
 
 // pollInstead polls for d, after the leader given has ended the watcher's stream. It returns
 // earlier if no master answers, or if there is another leader, which it reports.
-func (w *Watcher) pollInstead(ctx context.Context, who LeaderInfo, d time.Duration) (changed bool) {
+func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, d time.Duration) (changed bool) {
 	log.Warningf("Polling %s every %v and subscribing again in %v: its master has ended the stream, which may mean that it has too many subscribers",
 		w.Name, evictedPoll, d.Round(time.Second))
 	p := w.newPoller(evictedPoll)

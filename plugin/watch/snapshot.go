@@ -55,7 +55,7 @@ func (w *Watcher) loadSnapshot(began int64) {
 	log.Infof("Loaded the snapshot of %s of %s: %d tasks, %d agents", w.Name, s.Heard.Format(time.RFC3339), len(s.State.Tasks), len(s.State.Agents))
 	w.Resolver.Seed(s.Hosts)
 	w.heard.CompareAndSwap(began, s.Heard.UnixNano()) // unless a master has spoken meanwhile
-	w.leader = LeaderInfo{Endpoint: s.Endpoint, Master: s.Leader}
+	w.leader = leaderInfo{Endpoint: s.Endpoint, Master: s.Leader}
 	for _, m := range s.Masters {
 		if u, err := url.Parse(m); err == nil {
 			w.masters.All = append(w.masters.All, u)

@@ -111,7 +111,7 @@ func (s *subscriber) streamEnded(ctx context.Context, result streamResult, err e
 
 // streamResult is what became of a stream.
 type streamResult struct {
-	leader     LeaderInfo
+	leader     leaderInfo
 	subscribed bool          // it told a whole state
 	lived      time.Duration // since then
 	settles    time.Duration // a stream that lives so long counts as stable
@@ -170,7 +170,7 @@ type streamReader struct {
 	*subscriber
 	watching context.Context // the stream's own may have been cancelled: what came before still counts
 	watchdog *watchdog
-	leader   LeaderInfo
+	leader   leaderInfo
 	since    time.Time // when it told its state; zero before
 	unknown  bool      // an unknown event was logged
 }

@@ -110,7 +110,7 @@ type Watcher struct {
 	model       *cluster.Cluster
 	sinks       []Sink
 	masters     detector.Masters
-	leader      LeaderInfo
+	leader      leaderInfo
 	connected   bool // to leader, which has told its state
 	malformed   int  // objects of the last state
 	published   bool // anything yet
@@ -120,8 +120,8 @@ type Watcher struct {
 	snapshots   snapshotWriter
 }
 
-// LeaderInfo is the leading master as it names itself, or else as it was reached.
-type LeaderInfo struct {
+// leaderInfo is the leading master as it names itself, or else as it was reached.
+type leaderInfo struct {
 	Endpoint string // host:port of its API
 	mesos.Master
 }
@@ -324,7 +324,7 @@ func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 }
 
 // applyState applies a whole state of a leader.
-func (w *Watcher) applyState(s *mesos.State, who LeaderInfo, polled bool, at time.Time) {
+func (w *Watcher) applyState(s *mesos.State, who leaderInfo, polled bool, at time.Time) {
 	w.model.State(s, cluster.Leader{ID: w.masterID(who), Certain: who.ID != "", Polled: polled}, at)
 	w.leader, w.connected = who, true
 	w.countMalformed(s)
@@ -343,7 +343,7 @@ func (w *Watcher) countMalformed(s *mesos.State) {
 }
 
 // masterID returns the ID of a master. If it does not tell that itself, ZooKeeper does.
-func (w *Watcher) masterID(l LeaderInfo) mesos.MasterID {
+func (w *Watcher) masterID(l leaderInfo) mesos.MasterID {
 	named := w.masters.Leader
 	if l.ID == "" && named != nil && named.Host == l.Endpoint && len(w.masters.Contenders) > 0 {
 		return w.masters.Contenders[0]

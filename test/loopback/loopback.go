@@ -1,11 +1,12 @@
 // Package loopback helps tests and benchmarks that run whole programs on loopback: it finds
-// free ports, and waits for what a program does in its own time.
+// free ports, starts programs, and waits for what a program does in its own time.
 package loopback
 
 import (
 	"context"
 	"errors"
 	"net"
+	"testing"
 	"time"
 )
 
@@ -48,20 +49,14 @@ func Poll(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-// TB is what Eventually needs of a testing.TB.
-type TB interface {
-	Helper()
-	Fatal(args ...any)
-}
-
 // Eventually waits until check returns "". It fails the test with what check says is missing
 // if that takes too long.
-func Eventually(t TB, check func() string) {
-	t.Helper()
+func Eventually(tb testing.TB, check func() string) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	missing := ""
 	if Poll(ctx, func() bool { missing = check(); return missing == "" }) != nil {
-		t.Fatal(missing)
+		tb.Fatal(missing)
 	}
 }
