@@ -172,7 +172,7 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	return m
 }
 
-// notReady returns SERVFAIL, for a name of which nothing is known yet.
+// notReady returns SERVFAIL, for a name that may exist.
 func notReady(r *dns.Msg) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetRcode(r, dns.RcodeServerFailure)

@@ -110,7 +110,7 @@ type ruleCase struct {
 	frameworks []*mesos.Framework
 	agents     []*mesos.Agent
 	masters    *cluster.Masters
-	none       map[string]bool // kinds of objects of which there are none
+	none       map[string]bool // kinds of objects that the case has none of
 }
 
 // state takes in a line of a case: an option, or an object in place of the fixture's.
@@ -266,7 +266,7 @@ func (c *ruleCase) mappings(text string) []mesos.PortMapping {
 	return all
 }
 
-// publish returns the records of all zones, and the counts of what is skipped that are not 0.
+// publish returns the records of all zones, and the counts of skipped things other than 0.
 func (c *ruleCase) publish() (records []string, skipped map[string]int) {
 	o, err := parseStanza(fmt.Sprintf("calicomesos mesos 192.0.2.0/24 fd00::/16 {\n containerip dcos\n%s\n}", strings.Join(c.options, "\n")))
 	if err != nil {

@@ -286,7 +286,7 @@ func expected(m *moment, all []recorded) lines {
 	return l
 }
 
-// difference says what of want is missing in got, and what is more.
+// difference lists what got lacks of want, and what it has besides.
 func difference(got, want lines) string {
 	var diff []string
 	for l := range maps.Keys(want) {

@@ -69,7 +69,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// TestSilentAgents lets an agent leave and another come without an event.
+// TestSilentAgents lets an agent leave and another register without an event.
 func TestSilentAgents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mesostest.NewMaster(15 * time.Second)
@@ -93,16 +93,15 @@ func TestSilentAgents(t *testing.T) {
 	})
 }
 
-// switching is a master of which another may take the place.
+// switching is a master that another can replace.
 type switching struct {
 	atomic.Pointer[mesostest.Replay]
 }
 
 func (s *switching) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.Load().ServeHTTP(w, r) }
 
-// TestRecordedFailover replays the stream of a leader that crashed and then that
-// of the next one, which knows no agent at first: no name of the first may lose
-// its answer, at no event of the second.
+// TestRecordedFailover replays the stream of a leader that crashed, and then that of the next one,
+// which knows no agent at first: no name may lose its answer at any event.
 func TestRecordedFailover(t *testing.T) {
 	first, firstIndex := readStream(t, "testdata/mesos/failover/old_leader.pb")
 	second, secondIndex := readStream(t, "testdata/mesos/failover/new_leader.pb")
@@ -262,7 +261,7 @@ func TestSnapshot(t *testing.T) {
 	})
 }
 
-// TestSnapshotIsKept lets nothing replace a good snapshot that is worse.
+// TestSnapshotIsKept lets nothing worse replace a good snapshot.
 func TestSnapshotIsKept(t *testing.T) {
 	m := mesostest.NewMaster(15 * time.Second)
 	tut := mesostest.NewTutorial(m)
@@ -290,7 +289,7 @@ func TestSnapshotIsKept(t *testing.T) {
 	}
 	good := read()
 
-	// A leader of which nothing is known: the names are held, and the zone incomplete.
+	// A new leader: the names are retained, and the zone is incomplete.
 	whole := m.State()
 	info := tut.Agent(7, "172.24.197.109").AgentInfo
 	m.Load(&mesostest.GetState{Agents: &mesostest.GetAgents{Recovered: []*mesostest.AgentInfo{&info}}})
@@ -367,7 +366,7 @@ func TestUnknownReference(t *testing.T) {
 	})
 }
 
-// TestPolled polls a cluster that changes, and then does not.
+// TestPolled polls a cluster that changes, and then one that does not.
 func TestPolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := mesostest.NewMaster(15 * time.Second)
@@ -394,7 +393,7 @@ func TestPolled(t *testing.T) {
 	})
 }
 
-// sick is a master that is well at first, and then answers as the test wants.
+// sick is a master that works at first, and then answers as the test wants.
 type sick struct {
 	well     http.Handler
 	ill      atomic.Pointer[http.HandlerFunc]
@@ -411,9 +410,8 @@ func (s *sick) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.well.ServeHTTP(w, r)
 }
 
-// TestSickMasters lets a master fall ill in every way that we could think of, for
-// an hour: the last good answers stay, it is asked in moderation, nothing piles
-// up, and once it is well again it is heard.
+// TestSickMasters lets a master fail in many ways for an hour: the last good answers stay, it is
+// asked in moderation, nothing accumulates, and once it works again its events count.
 func TestSickMasters(t *testing.T) {
 	const protobuf = "application/x-protobuf"
 	answer := func(code int, header, value, body string) http.HandlerFunc {

@@ -313,7 +313,7 @@ func TestReloadUnderLoad(t *testing.T) {
 }
 
 // TestFailedStart fails a start in ways in which caddy calls none of its
-// callbacks, and looks for what is left.
+// callbacks: nothing must be left of it.
 func TestFailedStart(t *testing.T) {
 	_, srv := countedTutorial(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -361,7 +361,7 @@ func TestFailedStart(t *testing.T) {
 }
 
 // TestShutdown_StillAnswers asks while a process shuts down: Caddy stops the servers after all
-// shutdown callbacks, of which *health* may wait for long.
+// shutdown callbacks, and that of *health* may wait for long.
 func TestShutdown_StillAnswers(t *testing.T) {
 	_, srv := countedTutorial(t)
 	s := startServer(t, fmt.Sprintf("%s {\n master %s\n}", pluginName, srv.URL))

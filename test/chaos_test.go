@@ -31,11 +31,11 @@ import (
 
 var chaosTime = flag.Duration("chaos", 45*time.Second, "how long TestChaos runs")
 
-// principals are those of the two watchers: steady is only reloaded, and
-// restarted is ended and started again, too.
+// The principals of two watchers: steady is only reloaded, restarted is also ended and started
+// again.
 var principals = []string{"steady", "restarted"}
 
-// watching is a CoreDNS that runs, and what was asked of it.
+// watching is a running CoreDNS, and how it has answered.
 type watching struct {
 	t         *testing.T
 	principal string
@@ -61,7 +61,7 @@ type watching struct {
 	samples    []sample
 }
 
-// sample is what a process says of itself.
+// sample is what the metrics of a process say.
 type sample struct{ goroutines, heap, resident, open float64 }
 
 // stampedLog is a file to which whole lines are written with their time.
@@ -84,13 +84,13 @@ func (l *stampedLog) Write(b []byte) (int, error) {
 	}
 }
 
-// clock is the time of day as the report of a run gives it.
+// clock returns the time of day.
 func clock() string { return time.Now().Format("15:04:05.000") }
 
 const variants = 4 // of the Corefile
 
-// corefile writes the n-th variant of the Corefile. Some change what is served,
-// and the last cannot be started.
+// corefile writes the n-th variant of the Corefile. Some have other zones, and the last cannot
+// start.
 func (w *watching) corefile(n int) {
 	masters := strings.Join(w.zk.addresses(), ",")
 	ttl, more := 5, ""
@@ -100,7 +100,7 @@ func (w *watching) corefile(n int) {
 	case 2:
 		more = fmt.Sprintf("example.org:%d {\n bind 127.0.0.1\n calicomesos example.org {\n  containerip\n  master zk://%s/mesos\n  credentials credentials\n  snapshot snapshot\n }\n}\n", w.port, masters)
 	case 3:
-		more = "example.com:1 {\n bind 192.0.2.1\n errors\n}\n" // no address of this machine
+		more = "example.com:1 {\n bind 192.0.2.1\n errors\n}\n" // not an address of this machine
 	}
 	write(w.t, filepath.Join(w.dir, "Corefile"), fmt.Sprintf(`.:%d {
  bind 127.0.0.1
@@ -159,7 +159,7 @@ func (w *watching) restart(sig syscall.Signal) {
 	w.restarting = time.Now()
 	w.mu.Unlock()
 	w.end(sig)
-	w.corefile(0) // it may have been one that cannot be started
+	w.corefile(0) // the last one may be unable to start
 	w.start()
 }
 
@@ -182,7 +182,7 @@ func (w *watching) ask(ctx context.Context, s *simulation) {
 	}
 }
 
-// note takes in an answer.
+// note judges an answer.
 func (w *watching) note(s *simulation, a *simApp, asked time.Time, r *dns.Msg, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -224,7 +224,7 @@ func (w *watching) note(s *simulation, a *simApp, asked time.Time, r *dns.Msg, e
 	w.last[a.name] = time.Now()
 }
 
-// measure takes a sample of the process.
+// measure takes a sample.
 func (w *watching) measure() {
 	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", w.metrics))
 	if err != nil {
@@ -251,7 +251,7 @@ func (w *watching) measure() {
 	w.samples = append(w.samples, sample{value("go_goroutines"), value("go_memstats_heap_inuse_bytes") / 1e6, value("process_resident_memory_bytes") / 1e6, value("process_open_fds")})
 }
 
-// chaos is what a run does to a simulation.
+// chaos injects faults into a simulation.
 type chaos struct {
 	*simulation
 	steady, restarted *watching
@@ -259,8 +259,8 @@ type chaos struct {
 	injected          map[string]int
 }
 
-// TestChaos runs two CoreDNS against a cluster of which everything fails now and
-// then, and asks them for every running task all the time.
+// TestChaos runs two CoreDNS for a cluster in which everything fails now and then, and asks them
+// for every running task all the time.
 func TestChaos(t *testing.T) {
 	zk := startEnsemble(t, 3)
 	c := &chaos{simulation: newSimulation(t, zk), injected: make(map[string]int)}
@@ -304,7 +304,7 @@ func TestChaos(t *testing.T) {
 	c.report(t)
 }
 
-// inject does one of the things that can go wrong.
+// inject injects one fault.
 func (c *chaos) inject(ctx context.Context) {
 	faults := map[string]func(ctx context.Context){
 		"the leader crashes":         c.crashLeader,
@@ -337,12 +337,11 @@ func (c *chaos) onLeader(f func(m *simMaster)) {
 	}
 }
 
-// succeed elects the next leader, and starts again the masters that have
-// crashed, in the background.
+// succeed elects the next leader, and restarts crashed masters in the background.
 func (c *chaos) succeed(ctx context.Context, e election) {
 	pause(ctx, time.Duration(100+rand.IntN(2000))*time.Millisecond)
 	c.mu.Lock()
-	for _, m := range c.masters { // it never has all of them down
+	for _, m := range c.masters { // never all of them are down
 		if m.srv == nil {
 			c.startMaster(m)
 		}
@@ -370,7 +369,7 @@ func (c *chaos) crashLeader(ctx context.Context) {
 	c.succeed(ctx, c.usual())
 }
 
-// freezeLeader lets the leader hang, with its streams open, and lose its session.
+// freezeLeader lets the leader hang with its streams open, and lose its session.
 func (c *chaos) freezeLeader(ctx context.Context) {
 	var hung *simMaster
 	c.onLeader(func(m *simMaster) {
@@ -393,8 +392,7 @@ func (c *chaos) freezeLeader(ctx context.Context) {
 	}
 }
 
-// forgetAll elects a leader with a registry in memory, and lets it have all
-// agents back before anything else happens.
+// forgetAll elects a leader with a registry in memory, and waits until its agents are back.
 func (c *chaos) forgetAll(ctx context.Context) {
 	c.onLeader(c.stopMaster)
 	c.succeed(ctx, election{nothing: true, late: time.Second})
@@ -433,8 +431,7 @@ func (c *chaos) crashMember(ctx context.Context) {
 	c.zk.start(i)
 }
 
-// restartZooKeeper ends all members, longer than sessions last: the leader exits,
-// as a real one does.
+// restartZooKeeper ends all members for longer than sessions last, so that the leader exits.
 func (c *chaos) restartZooKeeper(ctx context.Context) {
 	for i := range c.zk.members {
 		c.zk.kill(i)
@@ -454,7 +451,7 @@ func (c *chaos) restartZooKeeper(ctx context.Context) {
 	c.succeed(ctx, c.usual())
 }
 
-// reload has a CoreDNS read another variant of its Corefile, and then the first.
+// reload reloads a CoreDNS with another variant of its Corefile, and then with the first.
 func (c *chaos) reload(w *watching, n int) {
 	w.corefile(n)
 	w.mu.Lock()
@@ -484,7 +481,7 @@ func (c *chaos) reloadWithoutLeader(ctx context.Context) {
 	c.succeed(ctx, c.usual())
 }
 
-// report prints what came of it, and fails where anything was wrong.
+// report prints the result, and fails the test if an answer was wrong.
 func (c *chaos) report(t *testing.T) {
 	var out bytes.Buffer
 	total := 0
@@ -511,7 +508,7 @@ func (c *chaos) report(t *testing.T) {
 	t.Logf("%d faults in %v:\n%s", total, *chaosTime, out.String())
 }
 
-// checkLog looks for what a CoreDNS is never to say.
+// checkLog looks for what a CoreDNS must never log.
 func (c *chaos) checkLog(t *testing.T, w *watching) {
 	b, err := os.ReadFile(w.log.file.Name())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

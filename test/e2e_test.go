@@ -1,7 +1,6 @@
 //go:build e2e
 
-// Package test runs the whole program, as a user would, with real clients and
-// servers.
+// Package test runs the whole program, as a user would, with real clients and servers.
 package test
 
 import (
@@ -41,7 +40,7 @@ func write(t *testing.T, file, content string) string {
 	return file
 }
 
-// tool finds a program, also where daemons are.
+// tool returns the path of a program, which may be a daemon.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	for _, candidate := range []string{name, "/usr/sbin/" + name} {
@@ -53,7 +52,7 @@ func tool(t *testing.T, name string) string {
 	return ""
 }
 
-// run returns what a client prints.
+// run returns the output of a client.
 func run(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(tool(t, name), args...).Output()
@@ -72,8 +71,8 @@ func short(t *testing.T, port int, name, qtype string) string {
 	return strings.Join(answers, " ")
 }
 
-// startCoreDNS starts a simulated master and a CoreDNS with the plugins before
-// calicomesos, and returns its port.
+// startCoreDNS starts a simulated master, and a CoreDNS with plugins before calicomesos. It returns
+// the port of CoreDNS.
 func startCoreDNS(t *testing.T, plugins string, properties string) int {
 	t.Helper()
 	sim := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0")
@@ -135,7 +134,7 @@ func TestNoMaster(t *testing.T) {
 	})
 }
 
-// TestSecondary lets BIND follow both zones, and asks it.
+// TestSecondary lets BIND transfer both zones, and asks it.
 func TestSecondary(t *testing.T) {
 	dir := t.TempDir()
 	bindPort := freePort(t)
@@ -167,7 +166,7 @@ controls { };
 		t.Errorf("BIND answers %s", got)
 	}
 
-	// The app wanderer moves every five seconds, and BIND follows.
+	// The app wanderer moves every five seconds.
 	before := short(t, bindPort, "wanderer.marathon.mesos", "A")
 	loopback.Eventually(t, func() string {
 		ours, theirs := short(t, port, "wanderer.marathon.mesos", "A"), short(t, bindPort, "wanderer.marathon.mesos", "A")
@@ -176,7 +175,7 @@ controls { };
 		}
 		return ""
 	})
-	// What has changed comes with the SOA of before second, the zone does not.
+	// In an incremental transfer the second record is the old SOA.
 	serial := func(not string) (serial string) {
 		loopback.Eventually(t, func() string {
 			m := regexp.MustCompile(`ns1\.mesos\. hostmaster\.mesos\. (\d+) `).FindStringSubmatch(run(t, "dig", "+short", "@127.0.0.1", "-p", fmt.Sprint(port), "mesos", "SOA"))
@@ -202,8 +201,7 @@ controls { };
 	}
 }
 
-// TestRecursor puts unbound in front, as a site's recursor that sends the
-// cluster's names to CoreDNS.
+// TestRecursor asks unbound, which forwards the cluster's names to CoreDNS as a site's recursor does.
 func TestRecursor(t *testing.T) {
 	port := startCoreDNS(t, "", "")
 	front := freePort(t)

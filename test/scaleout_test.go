@@ -18,12 +18,12 @@ import (
 // secondaries are a CoreDNS and a BIND that follow the zone mesos of a primary.
 type secondaries struct{ coreDNS, bind int } // ports
 
-// all yields the name and port of each.
+// all yields their names and ports.
 func (s secondaries) all(yield func(string, int) bool) {
 	_ = yield("CoreDNS", s.coreDNS) && yield("BIND", s.bind)
 }
 
-// startPrimary starts a CoreDNS that watches master and tells the secondaries.
+// startPrimary starts a CoreDNS that watches master and notifies the secondaries.
 func startPrimary(t *testing.T, port int, master string, s secondaries) *loopback.Program {
 	t.Helper()
 	text := fmt.Sprintf(`mesos.:%d {
@@ -43,7 +43,7 @@ func startPrimary(t *testing.T, port int, master string, s secondaries) *loopbac
 	return p
 }
 
-// start starts both for their primaries, and returns the BIND.
+// start starts both, and returns the BIND.
 func (s secondaries) start(t *testing.T, primaries ...int) *loopback.Program {
 	t.Helper()
 	dir := t.TempDir()
@@ -80,8 +80,7 @@ func bindZone(t *testing.T) string {
 	return string(zone)
 }
 
-// TestScaleOut has secondaries follow two primaries that watch a cluster, which
-// then crash, and of which one comes back.
+// TestScaleOut lets secondaries follow two primaries. Both crash, and one is started again.
 func TestScaleOut(t *testing.T) {
 	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0").WaitFor(`at (http://\S+)`)
 	ports, s := []int{freePort(t), freePort(t)}, secondaries{freePort(t), freePort(t)}
@@ -124,8 +123,8 @@ func TestScaleOut(t *testing.T) {
 	follow(ports[0], before)
 }
 
-// TestManyChanges has secondaries follow a thousand changes a second, which BIND has
-// sent without the rest of the zone.
+// TestManyChanges lets secondaries follow a thousand changes a second, of which BIND must be sent
+// the changes alone.
 func TestManyChanges(t *testing.T) {
 	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "5000", "-agents", "200", "-changes", "1000").WaitFor(`at (http://\S+)`)
 	port, s := freePort(t), secondaries{freePort(t), freePort(t)}

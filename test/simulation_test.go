@@ -26,15 +26,14 @@ const (
 	marathon   = 0 // the framework's number
 )
 
-// grace is how long a change may take to be seen.
+// grace is how long a change may take.
 const grace = 2 * time.Second
 
-// holdTime is how long a task is published whose agent has re-registered with a
-// new leader without it.
+// holdTime is how long a task stays published after its agent has re-registered without it.
 const holdTime = 10 * time.Second
 
-// simulation is a cluster whose masters are elected by a real ZooKeeper and
-// fail, and what is true in it.
+// simulation is a cluster whose masters fail and are elected in a real ZooKeeper. It knows the
+// truth about its tasks.
 type simulation struct {
 	t      *testing.T
 	script *mesostest.Script
@@ -50,7 +49,7 @@ type simulation struct {
 	linked    times        // since when each watcher is subscribed to the leader; absent if it is not
 }
 
-// times are those of each watcher, by its principal.
+// times are moments by the principal of a watcher.
 type times map[string]time.Time
 
 // simApp is an app of one task, which moves.
@@ -64,7 +63,7 @@ type simApp struct {
 	gone  map[string]times // addresses of before, and when each watcher was told that they are
 }
 
-// simMaster is a process of a master.
+// simMaster is one process of a master.
 type simMaster struct {
 	address   string
 	id        string // of its process
@@ -97,7 +96,7 @@ func newSimulation(t *testing.T, zk *ensemble) *simulation {
 	return s
 }
 
-// place gives a another task, at an address and on an agent that are new to it.
+// place replaces the task of a by one with another address and agent.
 func (s *simulation) place(a *simApp) {
 	s.number++
 	a.agent = rand.IntN(simAgents)
@@ -124,7 +123,7 @@ func (s *simulation) startMaster(m *simMaster) {
 	m.announced = s.zk.announce("json.info_", masterJSON(m.address, m.id))
 }
 
-// serve answers for a master, and notes who listens to it.
+// serve serves a master, and notes who subscribes.
 func (s *simulation) serve(m *simMaster, w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	frozen, master, leads := m.frozen, m.master, s.leader == m
@@ -149,7 +148,7 @@ func (s *simulation) serve(m *simMaster, w http.ResponseWriter, r *http.Request)
 	master.ServeHTTP(w, r)
 }
 
-// link notes that the leader tells a watcher its state.
+// link notes that a watcher gets the leader's state.
 func (s *simulation) link(principal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,8 +174,8 @@ func (s *simulation) unlink(m *simMaster, principal string) {
 	}
 }
 
-// forgotten notes that a watcher knows only its snapshot, which may be older than
-// what it was told: by a crash, or because it was told while it awaited agents.
+// forgotten notes that a watcher knows only its snapshot. That may be older than what it was told,
+// after a crash, or since it was told while agents were away.
 func (s *simulation) forgotten(principal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -187,7 +186,7 @@ func (s *simulation) forgotten(principal string) {
 	}
 }
 
-// depose takes the lead from the leader. What it told last may not have arrived.
+// depose ends the leader's term. Its last events may not have arrived.
 func (s *simulation) depose() {
 	s.leader = nil
 	clear(s.linked)
@@ -197,14 +196,14 @@ func (s *simulation) depose() {
 			clear(a.known)
 		}
 		maps.DeleteFunc(a.known, func(_ string, at time.Time) bool { return time.Since(at) < flight })
-		for _, told := range a.gone { // of what is held, the time is yet to come
+		for _, told := range a.gone { // retained addresses go later
 			maps.DeleteFunc(told, func(_ string, at time.Time) bool { return time.Since(at) < flight })
 		}
 	}
 }
 
-// stopMaster ends a master as a crash does. Its session with ZooKeeper is ended
-// too: that the election takes its time is in elect.
+// stopMaster ends a master as a crash does, and its session with ZooKeeper. elect waits for as long
+// as a session lasts.
 func (s *simulation) stopMaster(m *simMaster) {
 	if m.srv == nil {
 		return
@@ -221,14 +220,13 @@ func (s *simulation) stopMaster(m *simMaster) {
 	}
 }
 
-// election is how a new leader begins.
+// election says how a new leader begins.
 type election struct {
 	nothing bool          // without even the agents that were registered
 	late    time.Duration // how late the last agent comes
 }
 
-// elect makes the running master that announced itself first the leader. The
-// agents come back one by one.
+// elect makes the first contender the leader. Agents re-register one by one.
 func (s *simulation) elect(ctx context.Context, e election) {
 	s.mu.Lock()
 	var next *simMaster
@@ -265,7 +263,7 @@ func (s *simulation) elect(ctx context.Context, e election) {
 	s.reregister(ctx, next, e)
 }
 
-// reregister lets the agents come back to a new leader.
+// reregister lets the agents re-register with a new leader.
 func (s *simulation) reregister(ctx context.Context, leader *simMaster, e election) {
 	first := 200 * time.Millisecond
 	if e.nothing {
@@ -291,8 +289,8 @@ func (s *simulation) reregister(ctx context.Context, leader *simMaster, e electi
 	}
 }
 
-// register lets agent i come back to a new leader, in the order that a real one
-// tells it: the framework is known once the first agent has come.
+// register lets agent i re-register. Events have the order of a real leader, which knows the
+// framework once the first agent has registered.
 func (s *simulation) register(m *mesostest.Master, i int, first bool) {
 	tasks := func() {
 		for _, a := range s.apps {
@@ -327,7 +325,7 @@ func (s *simulation) register(m *mesostest.Master, i int, first bool) {
 	}
 }
 
-// told notes that the leader has told of the app, to those who listen.
+// told notes that the subscribers were told of the app.
 func (a *simApp) told(linked times) {
 	for p := range linked {
 		if a.known[p].IsZero() {
@@ -336,8 +334,7 @@ func (a *simApp) told(linked times) {
 	}
 }
 
-// churn moves an app, if there is a leader that both of its agents have
-// registered with.
+// churn moves an app, if both of its agents are registered with a leader.
 func (s *simulation) churn() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -360,8 +357,7 @@ func (s *simulation) churn() {
 	}
 }
 
-// judge says what is wrong with the answer that a watcher gave to a question for
-// an app, asked at a time; "" where nothing is.
+// judge returns what is wrong with a watcher's answer to a query for an app, or "".
 func (s *simulation) judge(principal string, a *simApp, asked time.Time, denied bool, addrs []string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -389,7 +385,7 @@ func (s *simulation) judge(principal string, a *simApp, asked time.Time, denied 
 	return ""
 }
 
-// forget drops what was taken away long ago.
+// forget drops addresses that have gone long ago.
 func (s *simulation) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

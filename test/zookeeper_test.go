@@ -92,7 +92,7 @@ func (e *ensemble) start(i int) {
 	}
 }
 
-// kill ends a member as a crash does. It may not run.
+// kill ends a member, if it runs, as a crash does.
 func (e *ensemble) kill(i int) {
 	m := e.members[i]
 	if m.cmd == nil {
@@ -122,7 +122,7 @@ type quiet struct{}
 
 func (quiet) Printf(string, ...any) {}
 
-// announce makes a master a candidate.
+// announce makes a master a contender.
 func (e *ensemble) announce(name string, info []byte) *candidate {
 	e.t.Helper()
 	conn, _, err := zk.Connect(e.addresses(), 4*time.Second, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
@@ -144,7 +144,7 @@ func (e *ensemble) announce(name string, info []byte) *candidate {
 	return c
 }
 
-// withdraw ends the session: its node goes.
+// withdraw ends the session, and with it the node.
 func (c *candidate) withdraw() { c.conn.Close() }
 
 func masterJSON(hostPort, id string) []byte {
@@ -152,7 +152,7 @@ func masterJSON(hostPort, id string) []byte {
 	return fmt.Appendf(nil, `{"address":{"hostname":"m.invalid","ip":"127.0.0.1","port":%s},"hostname":"m.invalid","id":"%s","ip":16777343,"pid":"master@%s","port":%s}`, port, id, hostPort, port)
 }
 
-// finding is what a detector finds.
+// finding receives what a detector finds.
 type finding struct {
 	found chan detector.Masters
 	last  detector.Masters
@@ -232,7 +232,7 @@ func (f *finding) expect(t *testing.T, hostPort string, masters int) {
 func TestZooKeeper(t *testing.T) {
 	e := startEnsemble(t, 3)
 	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
-	// One member more, of which nobody knows where it is.
+	// The first member's name cannot be resolved.
 	f := follow(t, "zk://zk.invalid:2181,"+strings.Join(e.addresses(), ",")+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	if _, err := one.conn.Create("/mesos/log_replicas", nil, 0, zk.WorldACL(zk.PermAll)); err != nil {
@@ -245,7 +245,7 @@ func TestZooKeeper(t *testing.T) {
 	one.withdraw()
 	f.expect(t, "127.0.0.2:5052", 1)
 
-	// The member that is asked dies, and then each other in turn.
+	// Each member dies in turn.
 	for i := range e.members {
 		e.kill(i)
 		three := e.announce("json.info_", masterJSON(fmt.Sprintf("127.0.0.1:%d", 6000+i), "x"))
@@ -267,8 +267,8 @@ func TestZooKeeper(t *testing.T) {
 	}
 }
 
-// TestZooKeeperRestart restarts the only member, and with it the ensemble: what
-// was found holds, and new masters are found afterwards.
+// TestZooKeeperRestart restarts the only member. What was found before holds, and new masters are
+// found afterwards.
 func TestZooKeeperRestart(t *testing.T) {
 	e := startEnsemble(t, 1)
 	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
@@ -289,8 +289,8 @@ func TestZooKeeperRestart(t *testing.T) {
 	f.expect(t, "127.0.0.1:5052", 1)
 }
 
-// TestZooKeeperDataLoss brings the ensemble back without its data: it never
-// answers a client that has seen more than it has itself.
+// TestZooKeeperDataLoss restarts the ensemble without its data. It never answers a client that has
+// seen a later state than it has itself.
 func TestZooKeeperDataLoss(t *testing.T) {
 	e := startEnsemble(t, 1)
 	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
@@ -307,7 +307,7 @@ func TestZooKeeperDataLoss(t *testing.T) {
 	f.expect(t, "127.0.0.1:5052", 1)
 }
 
-// TestZooKeeperAuth lists what only those who prove who they are may.
+// TestZooKeeperAuth lists nodes that require authentication.
 func TestZooKeeperAuth(t *testing.T) {
 	e := startEnsemble(t, 1)
 	conn, _, err := zk.Connect(e.addresses(), 4*time.Second, zk.WithLogger(quiet{}), zk.WithLogInfo(false))
@@ -328,14 +328,13 @@ func TestZooKeeperAuth(t *testing.T) {
 		}
 	}
 	logged := captureLog(t)
-	follow(t, "zk://"+e.addresses()[0]+"/mesos") // a stranger
+	follow(t, "zk://"+e.addresses()[0]+"/mesos") // without authentication
 	f := follow(t, "zk://mesos:hunter2@"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	logged.expect(t, "not authenticated")
 }
 
-// TestZooKeeperSession lets the server end the session: the masters that come
-// then are found by another one.
+// TestZooKeeperSession lets the session expire. Masters are then found in another one.
 func TestZooKeeperSession(t *testing.T) {
 	e := startEnsemble(t, 1)
 	one := e.announce("json.info_", masterJSON("127.0.0.1:5051", "x"))
@@ -343,8 +342,8 @@ func TestZooKeeperSession(t *testing.T) {
 	f := follow(t, "zk://"+e.addresses()[0]+"/mesos")
 	f.expect(t, "127.0.0.1:5051", 1)
 	pid := e.members[0].cmd.Process.Pid
-	// A server that sleeps longer than its sessions last expires them when it wakes:
-	// only time does that.
+	// A server that is stopped for longer than its sessions last expires them when it continues.
+	// Only time does that.
 	if err := syscall.Kill(-pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -86,7 +86,7 @@ func (v view) String() string {
 }
 
 // TestOrders applies events in the orders that a real master sends, and in
-// those it might, and looks at what is published in the end. Every table entry
+// those it might send, and looks at what is published in the end. Every entry
 // is applied twice: with changes taken after each event, and only at the end.
 func TestOrders(t *testing.T) {
 	const running = mesos.TaskRunning
@@ -154,7 +154,7 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// TestNothingIsLeft removes all, in each way, and looks for what is left.
+// TestNothingIsLeft removes everything in several ways.
 func TestNothingIsLeft(t *testing.T) {
 	for name, events := range map[string][]mesos.Event{
 		"one by one":      {updated("a", 4), updated("b", 2), mesos.AgentRemoved{AgentID: "s"}, mesos.FrameworkRemoved{FrameworkID: "f"}},
@@ -201,7 +201,7 @@ func TestComplete(t *testing.T) {
 }
 
 // TestRestore starts from a snapshot that knows the task a: until a master has
-// told all of what the snapshot knows, nothing can be denied.
+// told its state, nothing can be denied.
 func TestRestore(t *testing.T) {
 	const a = "a of marathon on 10.0.0.1"
 	const both = a + "; b of marathon on 10.0.0.1"

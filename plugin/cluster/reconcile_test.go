@@ -144,7 +144,7 @@ func TestReconcile_WholeState(t *testing.T) {
 	}
 }
 
-// TestReference has events name what is unknown.
+// TestReference lets events name unknown objects.
 func TestReference(t *testing.T) {
 	other := func(agent, framework string) mesos.Event {
 		return mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: framework, AgentID: agent, App: &mesos.App{}, State: 1}}

@@ -2,8 +2,8 @@
 //
 // As in Mesos, a detector is either standalone, with a fixed list of masters, or follows
 // the election in ZooKeeper. A Static list does not know who leads: any master redirects
-// to the leader. ZooKeeper lists the contenders, of which the first leads, and watches the
-// list for changes; what it listed last holds while the ensemble cannot be reached.
+// to the leader. ZooKeeper lists the contenders, whose first leads, and watches the list for
+// changes; what it listed last holds while the ensemble cannot be reached.
 package detector
 
 import (

@@ -70,7 +70,7 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
-// TestLeadsNoMore asks a master that led, and now redirects to another.
+// TestLeadsNoMore asks a master that led, and redirects to another now.
 func TestLeadsNoMore(t *testing.T) {
 	m := mesostest.NewMaster(0)
 	srv := mesostest.Start(m)
@@ -87,7 +87,7 @@ func TestLeadsNoMore(t *testing.T) {
 	}
 }
 
-// TestRefusals holds the client to what masters, and what is none, may answer.
+// TestRefusals lets masters, and servers that are not masters, refuse a call.
 func TestRefusals(t *testing.T) {
 	answer := func(code int, header, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
@@ -179,7 +179,7 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// TestCompressed subscribes at what compresses the stream although it is not to.
+// TestCompressed subscribes to a stream that is compressed against the request.
 func TestCompressed(t *testing.T) {
 	asked := ""
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

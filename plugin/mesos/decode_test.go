@@ -129,7 +129,7 @@ func decodeOne(t *testing.T, message []byte) (Event, error) {
 	return s.Next()
 }
 
-// TestOddMessages decodes what is new, missing or broken in a message.
+// TestOddMessages decodes messages with new, missing or broken fields.
 func TestOddMessages(t *testing.T) {
 	type msg = protobufMessage
 	task := msg{}.bytes(1, []byte("a")).id(2, "t").id(3, "f").id(5, "s").varint(6, 1)
@@ -464,7 +464,7 @@ func FuzzMasterInfo(f *testing.F) {
 	})
 }
 
-// TestSharedApps decodes tasks of which some say the same.
+// TestSharedApps decodes tasks that are partly equal.
 func TestSharedApps(t *testing.T) {
 	s := mesostest.NewScript("x")
 	http := []mesostest.Port{{Number: 80, Name: "http", Protocol: "tcp"}}

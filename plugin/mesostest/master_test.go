@@ -111,8 +111,8 @@ func TestTableKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestPrepare compares what is encoded beforehand, and kept so through changes,
-// with what is not.
+// TestPrepare compares tasks that were encoded before, through several changes, with tasks that were
+// not.
 func TestPrepare(t *testing.T) {
 	m := NewMaster(0)
 	l := NewLarge(m, 10, 2, 3)

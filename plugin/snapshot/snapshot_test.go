@@ -101,7 +101,7 @@ func TestTorn(t *testing.T) {
 	}
 }
 
-// TestOther finds what not a snapshot of ours where one is to be.
+// TestOther reads files that are not snapshots, or not of this version.
 func TestOther(t *testing.T) {
 	for name, tc := range map[string]struct {
 		make     func(file string) error

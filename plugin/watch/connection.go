@@ -39,7 +39,7 @@ type connection struct {
 	masters *detector.Masters // nil before the first are found
 	attempt *attempt          // under way, or nil
 
-	anonymous string // the master of which it was logged that it does not tell who it is
+	anonymous string // the master that was logged as not telling who it is
 }
 
 // attempt is a call to a master, and the stream that may follow.

@@ -143,7 +143,7 @@ func TestBackOffAfterAnOutage(t *testing.T) {
 	})
 }
 
-// TestLostStream lets the watchdog end a stream: that must be told.
+// TestLostStream lets the watchdog end a stream, which must be noticed.
 func TestLostStream(t *testing.T) {
 	for range 10 { // what ends a stream may also end the telling of it
 		synctest.Test(t, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
-// TestTrickle lets an event come an octet a second: it is as good as silence.
+// TestTrickle lets an event come a byte a second, which is as good as silence.
 func TestTrickle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &attempts{answer: streaming(15, func(w io.Writer, flush func(), r *http.Request) {
@@ -306,7 +306,7 @@ func (c *crowded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// evict ends all streams, and changes what is told of the process.
+// evict ends all streams, and changes the id of the process.
 func (c *crowded) evict(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,8 +322,8 @@ func (c *crowded) subscribed() int {
 	return len(c.streams)
 }
 
-// TestEviction runs more watchers than the master allows: they are not to put
-// out one another in a circle, and the one without a stream is to know the state.
+// TestEviction runs more watchers than the master allows: they must not end each other's streams all
+// the time, and the one without a stream must know the state.
 func TestEviction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &crowded{allowed: 3}

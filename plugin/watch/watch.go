@@ -75,8 +75,7 @@ type Observer interface {
 
 // Sink takes what a watcher publishes. The loop calls it: it must not block.
 type Sink interface {
-	// Publish takes changes, of which the first are the whole cluster. What they point to
-	// never changes.
+	// Publish takes changes; the first are the whole cluster. What they point to never changes.
 	Publish(changes *cluster.Changes, status Status)
 }
 
@@ -261,7 +260,7 @@ func (w *Watcher) publishIfDue(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// earlier returns the earlier of two times, of which the zero time is none.
+// earlier returns the earlier of two times. The zero time does not count.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

@@ -100,8 +100,7 @@ func TestConfirm_BeforeFirstPublication(t *testing.T) {
 	}
 }
 
-// TestJournal holds what is remembered of changes to its bounds, and offers no
-// changes that are more than the zone.
+// TestJournal holds the journal to its bounds, and to no more records than the zone has.
 func TestJournal(t *testing.T) {
 	addr := func(i int) Record {
 		return Address(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}))

@@ -111,8 +111,7 @@ func TestServicesRotate(t *testing.T) {
 	}
 }
 
-// TestShared covers records that several tasks add, that stand by, and that
-// are good for one only.
+// TestShared covers records that several tasks add, backups, and pointers.
 func TestShared(t *testing.T) {
 	a, b := Address(addr("192.0.2.1")), Address(addr("192.0.2.2"))
 	ptr := Pointer("a.mesos.")
@@ -274,7 +273,7 @@ func TestNew_TooManySubs(t *testing.T) {
 	New(Config{Origin: "mesos.", NS: "ns1.mesos.", Subs: []string{"a", "b", "c", "d"}})
 }
 
-// TestAddressAndService has both at one name, of which all that differs is what they
+// TestAddressAndService has both at one name, and they differ only in what they
 // are: 10.0.0.1 is the same number as port 2560 and the first Tail.
 func TestAddressAndService(t *testing.T) {
 	z := newZone("mesos.")

@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// measureChanges moves tasks of a cluster, and looks how long it takes until the
-// server answers with a new address; and how long questions take meanwhile.
+// measureChanges moves tasks of a cluster, and measures how long it takes until the server
+// answers with a new address, and how long other queries take meanwhile.
 func measureChanges(ctx context.Context, o *options, r *report) error {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -48,13 +48,13 @@ func measureChanges(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// churn is what is measured of a CoreDNS while tasks move.
+// churn measures a CoreDNS while tasks move.
 type churn struct {
 	dir    string
-	echo   string // the server beside it
+	echo   string // address of the echo
 	tasks  int
 	length time.Duration
-	env    []string // more in the environment of CoreDNS
+	env    []string // added to the environment of CoreDNS
 
 	rest    [][]float64 // as queries, while nothing moves
 	changes seen
@@ -63,10 +63,10 @@ type churn struct {
 	peak    float64     // octets
 }
 
-// told is how many moves a second are looked for.
+// told is the number of moves a second whose answers are looked for.
 const told = 40
 
-// measure measures a new CoreDNS for each of some rates, moves a second.
+// measure measures a new CoreDNS for each rate, in moves a second.
 func (c *churn) measure(ctx context.Context, r *report, rates ...int) error {
 	for _, rate := range rates {
 		if err := c.run(ctx, rate); err != nil {
@@ -98,7 +98,7 @@ func (c *churn) run(ctx context.Context, rate int) error {
 	if err := answers(ctx, s.addr); err != nil {
 		return err
 	}
-	if _, err := usage(ctx, s.process, c.length/3); err != nil { // it has its rest from the load
+	if _, err := usage(ctx, s.process, c.length/3); err != nil { // until the load has settled
 		return err
 	}
 	var wg sync.WaitGroup
@@ -111,7 +111,7 @@ func (c *churn) run(ctx context.Context, rate int) error {
 	return errors.Join(errAsking, errCPU, errPeak)
 }
 
-// as says what is special with the CoreDNS.
+// as returns how the CoreDNS differs from the usual one.
 func (c *churn) as() string {
 	if len(c.env) == 0 {
 		return ""
@@ -129,13 +129,13 @@ func (c *churn) report(r *report, rate int) {
 		percentiles(c.queries[0]), at99(c.queries, 0)/at99(c.rest, 0), percentiles(c.queries[1]), at99(c.queries, 1)/at99(c.rest, 1))
 }
 
-// percentiles shows half, most and all of v.
+// percentiles formats the p50, p99 and maximum of v.
 func percentiles(v []float64) string {
 	return fmt.Sprintf("p50 %.1f, p99 %.1f, at most %.1f", quantile(v, 0.5), quantile(v, 0.99), quantile(v, 1))
 }
 
-// latencies has a process for each server ask it questions, and returns how long the
-// answers took; ms.
+// latencies asks each server from a process of its own, and returns how long the answers took,
+// in milliseconds.
 func (c *churn) latencies(ctx context.Context, servers ...string) ([][]float64, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -169,9 +169,8 @@ func parseFloats(text string) (all []float64, err error) {
 	return all, nil
 }
 
-// askMany asks a server for one of so many apps every 5 ms, for some time, and prints
-// how many milliseconds after its time each answer came, or none. A question does not
-// wait for the answer to the one before.
+// askMany asks a server every 5 ms for one of so many apps, and prints for each query after how
+// many milliseconds its answer came, if it did. A query does not wait for the last answer.
 func askMany(args []string) error {
 	apps, err := strconv.Atoi(args[1])
 	if err != nil {

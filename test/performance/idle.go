@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// measureIdle looks what a server takes that is connected and has nothing to do but
-// to hear heartbeats and to compare.
+// measureIdle measures a server that only receives heartbeats and reconciles.
 func measureIdle(ctx context.Context, o *options, r *report) error {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -27,7 +26,7 @@ func measureIdle(ctx context.Context, o *options, r *report) error {
 	if err := answers(ctx, s.addr); err != nil {
 		return err
 	}
-	if _, err := usage(ctx, s.process, 10*time.Second); err != nil { // the collector has its rest
+	if _, err := usage(ctx, s.process, 10*time.Second); err != nil { // until the load has settled
 		return err
 	}
 	part, err := usage(ctx, s.process, o.idle)

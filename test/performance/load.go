@@ -13,18 +13,18 @@ import (
 	"github.com/miekg/dns"
 )
 
-// loaded is what it took to load a cluster.
+// loaded is the cost of loading a cluster.
 type loaded struct {
 	user, kernel   time.Duration // CPU
 	wall           time.Duration
-	download       time.Duration // of the state alone
-	memory         time.Duration // CPU of the kernel for a program before it that used 3 KB a task
-	peak, resident float64       // octets
-	heap           float64       // octets of the heap in use
+	download       time.Duration // of the state by a bare client
+	memory         time.Duration // CPU of the kernel for a bare program, run just before, that used 3 KB a task
+	peak, resident float64       // bytes
+	heap           float64       // bytes of the live heap
 }
 
-// measureLoad starts CoreDNS for clusters of several sizes, until it answers for
-// every task in every zone.
+// measureLoad starts CoreDNS for clusters of several sizes, until it answers for all tasks in all
+// zones.
 func measureLoad(ctx context.Context, o *options, r *report) error {
 	nothing, err := load(ctx, 10, instances)
 	if err != nil {
@@ -51,7 +51,7 @@ func measureLoad(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// load starts CoreDNS for a cluster of so many tasks, of which each app has some.
+// load starts CoreDNS for a cluster of so many tasks, with so many instances of each app.
 func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -101,8 +101,8 @@ func load(ctx context.Context, tasks, instances int) (l loaded, err error) {
 	return l, err
 }
 
-// reverses waits until a server has a name for the address of a task of the simulated
-// cluster. Of its zones the reverse one is the last to be published.
+// reverses waits until a server answers for the address of a task. The reverse zone is published
+// last.
 func reverses(ctx context.Context, server string, task int) error {
 	name, err := dns.ReverseAddr(fmt.Sprintf("10.%d.%d.%d", task>>16, task>>8&255, task&255))
 	if err != nil {
@@ -111,7 +111,7 @@ func reverses(ctx context.Context, server string, task int) error {
 	return await(ctx, 10*time.Minute, func() bool { return len(ask(server, name, dns.TypePTR)) > 0 })
 }
 
-// costOfMemory returns what it takes the kernel to give a process so many octets.
+// costOfMemory returns the CPU time that the kernel takes to give a process so many bytes.
 func costOfMemory(ctx context.Context, octets int) (time.Duration, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -124,7 +124,7 @@ func costOfMemory(ctx context.Context, octets int) (time.Duration, error) {
 	return cmd.ProcessState.SystemTime(), nil
 }
 
-// touch writes to each page of so many octets of memory.
+// touch writes to each page of so many bytes of memory.
 func touch(args []string) error {
 	octets, err := strconv.Atoi(args[0])
 	if err != nil {

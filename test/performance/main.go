@@ -21,12 +21,12 @@ import (
 	"time"
 )
 
-// options are how much is measured.
+// options say how much to measure.
 type options struct {
 	out     string
 	sizes   []int         // clusters to load
-	tasks   int           // of the cluster for everything else
-	rounds  int           // of each server, of which the median counts
+	tasks   int           // of the cluster of the other parts
+	rounds  int           // of each server; the median counts
 	length  time.Duration // of a round
 	idle    time.Duration
 	changes []int // a second
@@ -37,16 +37,16 @@ var full = options{
 	rounds: 3, length: 8 * time.Second, idle: 10 * time.Minute, changes: []int{1, 100, 1000},
 }
 
-// quick is a round of everything that takes two minutes, to see that it works.
+// quick measures everything in two minutes, to see that it works.
 var quick = options{
 	sizes: []int{1_000, 10_000}, tasks: 10_000,
 	rounds: 1, length: time.Second, idle: time.Second, changes: []int{100},
 }
 
-// keptIn is where the project keeps what was measured.
+// keptIn is where the project keeps the figures.
 const keptIn = "docs/performance"
 
-// parts are what can be measured, in the order of the table.
+// parts can be measured separately. The table has their order.
 var parts = []struct {
 	name    string
 	measure func(ctx context.Context, o *options, r *report) error
@@ -71,7 +71,7 @@ func main() {
 	out := flag.String("out", keptIn, "directory for the table")
 	only := flag.String("only", strings.Join(names, ","), "what to measure")
 	flag.Parse()
-	if role, ok := roles[flag.Arg(0)]; ok { // a process that is measured
+	if role, ok := roles[flag.Arg(0)]; ok { // started by another process of this program
 		if err := role(flag.Args()[1:]); err != nil {
 			log.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func main() {
 	}
 }
 
-// roles are the processes that this program is beside the measuring one.
+// roles are what this program does in the processes that it starts.
 var roles = map[string]func(args []string) error{
 	"ask":   askMany,
 	"echo":  serveEcho,
@@ -132,15 +132,14 @@ func run(o options, only []string) error {
 	return nil
 }
 
-// report is what was found: in this run, and in those before of what this one does
-// not measure.
+// report has the figures of this run, and of earlier runs for parts that this one leaves out.
 type report struct {
-	figures map[string]*figures // by the part
-	part    *figures            // that is measured
-	commit  string              // that is measured
+	figures map[string]*figures // by part
+	part    *figures            // being measured
+	commit  string              // being measured
 }
 
-// figures are what was found of a part.
+// figures are those of one part.
 type figures struct {
 	Measured string // when, and with what
 	Rows     []row
@@ -155,7 +154,7 @@ const (
 	tableFile   = "figures.md"
 )
 
-// readReport returns what was found before, if anything was.
+// readReport returns the figures of earlier runs, if there are any.
 func readReport(ctx context.Context, dir string) (*report, error) {
 	commit, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty").Output()
 	if err != nil {
@@ -187,7 +186,7 @@ func (r *report) write(dir string) error {
 	return os.WriteFile(filepath.Join(dir, tableFile), []byte(r.page()), 0o644)
 }
 
-// begin says what is measured next.
+// begin begins a part.
 func (r *report) begin(part string) {
 	r.part = &figures{Measured: fmt.Sprintf("%s UTC, %d processors (%s), %s, commit %s", time.Now().UTC().Format("2006-01-02 15:04"), runtime.NumCPU(), processor(), runtime.Version(), r.commit)}
 	r.figures[part] = r.part
@@ -241,10 +240,10 @@ func (r *report) table() string {
 	return b.String()
 }
 
-// median returns the middle of v, which it sorts.
+// median returns the median of v, which it sorts.
 func median(v []float64) float64 { return quantile(v, 0.5) }
 
-// quantile returns the part q of v, which it sorts; 0 of nothing.
+// quantile returns the quantile q of v, which it sorts. It is 0 if v is empty.
 func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
 		return 0

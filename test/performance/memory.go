@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// measureMemory looks what a task keeps of the heap: what there is for a cluster more
-// than for hardly any.
+// measureMemory measures the live heap of a task, as the difference to a tiny cluster.
 func measureMemory(ctx context.Context, o *options, r *report) error {
 	const few = 10
 	nothing, err := load(ctx, few, instances)
@@ -31,8 +30,8 @@ func measureMemory(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// liveHeap has a CoreDNS collect its garbage, and returns how many octets of the heap
-// are in use then, by its plugin pprof at a port.
+// liveHeap returns the bytes of a CoreDNS's live heap after a collection, which its plugin *pprof*
+// tells.
 func liveHeap(ctx context.Context, port int) (float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/debug/pprof/heap?gc=1&debug=1", port), nil)
 	if err != nil {

@@ -18,28 +18,28 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
 
-// moving is a simulated master of which tasks move, in a process of its own.
+// moving is a simulated master, in a process of its own, whose tasks move.
 type moving struct {
 	*process
 	addr  string    // host:port
-	moves chan move // of which it told lately
+	moves chan move // the latest ones
 }
 
 // move is a task that has gone to another place.
 type move struct {
 	name string // of its app
-	addr string // that it has now
+	addr string // the new one
 	at   time.Time
 }
 
-// startMoving starts a master of a cluster of which so many tasks move a second. It
-// tells of some of them a second, to look for.
+// startMoving starts a master whose tasks move at the rate given, in moves a second. It reports
+// told of them a second.
 func startMoving(dir string, tasks, rate, told int) (*moving, error) {
 	p, err := prepareSelf(dir, "move", strconv.Itoa(tasks), strconv.Itoa(rate), strconv.Itoa(told))
 	if err != nil {
 		return nil, err
 	}
-	p.cmd.Env = append(p.cmd.Env, "GOGC=off", "GOMEMLIMIT=8GiB") // what it collects, others would wait for
+	p.cmd.Env = append(p.cmd.Env, "GOGC=off", "GOMEMLIMIT=8GiB") // a collection would delay what is measured
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func startMoving(dir string, tasks, rate, told int) (*moving, error) {
 	return m, nil
 }
 
-// read takes in the lines of a process, and forgets what nobody takes.
+// read reads the moves that a process reports, and drops those that nobody receives.
 func (m *moving) read(lines *bufio.Reader) {
 	for {
 		var to move
@@ -74,7 +74,7 @@ func (m *moving) read(lines *bufio.Reader) {
 	}
 }
 
-// moveTasks is the process of a moving master.
+// moveTasks runs a master whose tasks move.
 func moveTasks(args []string) error {
 	var numbers [3]int
 	for i, arg := range args {
@@ -104,20 +104,20 @@ func moveTasks(args []string) error {
 	return nil
 }
 
-// seenLimit is how long a change is waited for.
+// seenLimit is how long to wait for a change.
 const seenLimit = 10 * time.Second
 
-// seen is how long changes took to be seen.
+// seen is how long changes took until they were answered.
 type seen struct {
 	after []float64 // ms
 	never int       // within seenLimit
 }
 
-// watch asks a server for what moves for a time: for each move from when the master
-// told of it, whether or not those before have been seen.
+// watch asks a server for the tasks that move, for each from when the master has told of it,
+// whether or not earlier moves are answered yet.
 func (m *moving) watch(ctx context.Context, server string, length time.Duration) seen {
 	for len(m.moves) > 0 {
-		<-m.moves // of before
+		<-m.moves // an earlier one
 	}
 	var mu sync.Mutex
 	var all seen
@@ -144,8 +144,8 @@ func (m *moving) watch(ctx context.Context, server string, length time.Duration)
 	}
 }
 
-// await asks for the app of a task until its address is in the answer, and returns how
-// long after the move that was; false if it never was.
+// await asks for the app of a task until its address is in the answer, and returns how long after
+// the move that was. It returns false if it never was.
 func (to move) await(server string) (time.Duration, bool) {
 	for {
 		if slices.Contains(ask(server, to.name, dns.TypeA), netip.MustParseAddr(to.addr).String()) {
@@ -155,6 +155,6 @@ func (to move) await(server string) (time.Duration, bool) {
 		if waited > seenLimit {
 			return 0, false
 		}
-		time.Sleep(max(time.Millisecond, waited/20)) // the server is not to be busy with our questions
+		time.Sleep(max(time.Millisecond, waited/20)) // do not keep the server busy
 	}
 }

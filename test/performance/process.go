@@ -20,7 +20,7 @@ import (
 // scratch makes a directory; remove removes it.
 func scratch() (dir string, remove func(), err error) {
 	dir, err = os.MkdirTemp("", "performance")
-	return dir, func() { _ = os.RemoveAll(dir) }, err // what is left is in a temporary place
+	return dir, func() { _ = os.RemoveAll(dir) }, err // in the directory for temporary files
 }
 
 // process is a program that is measured.
@@ -35,7 +35,7 @@ func start(dir, name string, args ...string) (*process, error) {
 	return p, p.start()
 }
 
-// prepare makes a program ready to start, of which the log is in dir.
+// prepare returns a program that is ready to start, with its log in dir.
 func prepare(dir, name string, args ...string) *process {
 	p := &process{cmd: exec.CommandContext(context.Background(), name, args...), log: filepath.Join(dir, filepath.Base(name)+".log")}
 	p.cmd.Env = os.Environ()
@@ -43,7 +43,7 @@ func prepare(dir, name string, args ...string) *process {
 	return p
 }
 
-// start runs p, and has it write to its log what is not to go elsewhere.
+// start runs p. Its output goes to its log, unless it is redirected.
 func (p *process) start() error {
 	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -61,16 +61,16 @@ func (p *process) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	ended := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
 	defer ended.Stop()
-	_ = p.cmd.Wait() // by the signal
+	_ = p.cmd.Wait() // ended by the signal
 }
 
-// cpu returns the time that the process has used of all processors.
+// cpu returns the CPU time of the process.
 func (p *process) cpu() (time.Duration, error) {
 	user, kernel, err := p.times()
 	return user + kernel, err
 }
 
-// times returns what of cpu was used by the program itself, and by the kernel for it.
+// times returns the CPU time in user mode and in the kernel.
 func (p *process) times() (user, kernel time.Duration, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
@@ -87,7 +87,7 @@ func (p *process) times() (user, kernel time.Duration, err error) {
 	return time.Duration(utime) * tick, time.Duration(stime) * tick, errors.Join(userErr, kernelErr)
 }
 
-// status returns a size that the kernel tells of the process, as VmHWM; octets.
+// status returns a size in bytes from /proc, such as VmHWM.
 func (p *process) status(field string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -147,15 +147,14 @@ func simulate(ctx context.Context, dir string, args ...string) (*process, string
 	})
 }
 
-// await waits until done, for the limit at most.
+// await waits until done returns true, but no longer than the limit.
 func await(ctx context.Context, limit time.Duration, done func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	return loopback.Poll(ctx, done)
 }
 
-// ask returns what a server answers for a name: addresses, or names for PTR; nil for
-// none.
+// ask returns the addresses in a server's answer, or the names in PTR records.
 func ask(server, name string, qtype uint16) []string {
 	m := new(dns.Msg).SetQuestion(name, qtype)
 	m.SetEdns0(1232, false)

@@ -17,13 +17,12 @@ import (
 	"github.com/miekg/dns"
 )
 
-// instances is how many tasks, and so addresses, an app of the simulated cluster has.
+// instances is the number of tasks, and so of addresses, of an app.
 const instances = 3
 
-// measureQueries compares what a question costs calicomesos, the *hosts* plugin
-// with the same names, the plugin *whoami*, which looks nothing up, and a server
-// without CoreDNS that always gives the same answer; and then with *prometheus* before
-// each of the plugins.
+// measureQueries compares the cost of a query to *calicomesos*, to *hosts* with the same names, to
+// *whoami*, which looks nothing up, and to the echo, a server without CoreDNS that always gives
+// the same answer. Then it does so with *prometheus* before each plugin.
 func measureQueries(ctx context.Context, o *options, r *report) error {
 	costs, err := costsOfQuery(ctx, o, false)
 	if err != nil {
@@ -44,7 +43,7 @@ func measureQueries(ctx context.Context, o *options, r *report) error {
 // asked are the servers that are compared.
 var asked = []string{"calicomesos", "hosts", "whoami", "echo"}
 
-// costsOfQuery returns the CPU time of a question for each of asked; µs.
+// costsOfQuery returns the CPU time of a query to each of asked, in microseconds.
 func costsOfQuery(ctx context.Context, o *options, prometheus bool) (map[string]float64, error) {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -132,7 +131,7 @@ func startServers(ctx context.Context, dir string, o *options, prometheus bool) 
 	started = append(started, echo.process)
 	servers["echo"] = echo
 	for name, s := range servers {
-		if name == "whoami" { // has no addresses for names
+		if name == "whoami" { // answers no names
 			continue
 		}
 		if err := answers(ctx, s.addr); err != nil {
@@ -162,7 +161,7 @@ func startSelf(dir string, args ...string) (*process, error) {
 	return p, p.start()
 }
 
-// prepareSelf makes this program ready to start in another role.
+// prepareSelf returns this program ready to start in another role.
 func prepareSelf(dir string, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -173,7 +172,7 @@ func prepareSelf(dir string, args ...string) (*process, error) {
 
 var completed = regexp.MustCompile(`Queries completed:\s+(\d+)`)
 
-// costOfQuery returns the CPU time of s for each question that was answered; µs.
+// costOfQuery returns the CPU time of s for an answered query, in microseconds.
 func costOfQuery(ctx context.Context, s *server, questions string, o *options) (float64, error) {
 	host, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
@@ -214,7 +213,7 @@ func serveEcho(args []string) error {
 		if r.IsEdns0() != nil {
 			m.SetEdns0(1232, false)
 		}
-		_ = w.WriteMsg(m) // the client may be gone
+		_ = w.WriteMsg(m) // the client may have left
 	})
 	return (&dns.Server{Addr: args[0], Net: "udp", Handler: handler}).ListenAndServe()
 }

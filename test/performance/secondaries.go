@@ -15,8 +15,8 @@ import (
 	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
-// measureSecondaries has a CoreDNS watch a cluster of which tasks move, and others
-// follow it: two CoreDNS by AXFR and a BIND by IXFR.
+// measureSecondaries lets a CoreDNS watch a cluster whose tasks move, and secondaries follow it:
+// two CoreDNS by AXFR, and a BIND by IXFR.
 func measureSecondaries(ctx context.Context, o *options, r *report) error {
 	for _, family := range []struct {
 		tasks int
@@ -35,8 +35,8 @@ func measureSecondaries(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// measureFamily measures a primary and its secondaries, of the kinds given, while
-// tasks move: first what they take while nobody asks them, then when a change is seen.
+// measureFamily measures a primary and its secondaries while tasks move: first their CPU time while
+// nobody asks, then how long changes take.
 func measureFamily(ctx context.Context, o *options, r *report, tasks int, kinds []string) error {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -44,7 +44,7 @@ func measureFamily(ctx context.Context, o *options, r *report, tasks int, kinds 
 	}
 	defer remove()
 	rate := slices.Max(o.changes)
-	const told = 5 // a second: each is asked for until it is there
+	const told = 5 // moves a second to look for
 	master, err := startMoving(dir, tasks, rate, told)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func measureFamily(ctx context.Context, o *options, r *report, tasks int, kinds 
 	return nil
 }
 
-// family is a CoreDNS and those that have their zones from it.
+// family is a primary and its secondaries.
 type family struct {
 	primary     *server
 	secondaries []*server
@@ -87,7 +87,7 @@ func (f *family) stop() {
 	}
 }
 
-// all are those that have been started.
+// all returns those that were started.
 func (f *family) all() []*server {
 	if f.primary == nil {
 		return nil
@@ -95,7 +95,7 @@ func (f *family) all() []*server {
 	return append([]*server{f.primary}, f.secondaries...)
 }
 
-// cpu returns what parts of a processor the members take for some time.
+// cpu returns the part of a processor that each member uses during some time.
 func (f *family) cpu(ctx context.Context, length time.Duration) ([]float64, error) {
 	members := f.all()
 	parts := make([]float64, len(members))
@@ -108,8 +108,8 @@ func (f *family) cpu(ctx context.Context, length time.Duration) ([]float64, erro
 	return parts, errors.Join(errs...)
 }
 
-// startFamily starts a primary for the master, and its secondaries. Those that were
-// started it returns also beside an error.
+// startFamily starts a primary for the master, and its secondaries. With an error it returns those
+// that were started.
 func startFamily(ctx context.Context, dir, master string, kinds []string) (*family, error) {
 	f := &family{}
 	ports := make([]int, len(kinds))

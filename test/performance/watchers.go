@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// measureWatchers looks what a simulated master takes with one subscriber and with many.
-// What a real one takes is its own; what it sends is the same.
+// measureWatchers measures a simulated master with one subscriber and with many. A real one costs
+// something else, but sends the same.
 func measureWatchers(ctx context.Context, o *options, r *report) error {
 	fastest := slices.Max(o.changes)
 	for _, c := range []struct{ tasks, rate, watchers int }{
@@ -34,8 +34,8 @@ func measureWatchers(ctx context.Context, o *options, r *report) error {
 	return nil
 }
 
-// watch returns how long it takes until so many watchers of a master have its state,
-// and what part of a processor the master takes then.
+// watch returns how long it takes until so many watchers have a master's state, and the part of a
+// processor that the master uses then.
 func watch(ctx context.Context, o *options, tasks, rate, watchers int) (whole time.Duration, cpu float64, err error) {
 	dir, remove, err := scratch()
 	if err != nil {
@@ -57,7 +57,7 @@ func watch(ctx context.Context, o *options, tasks, rate, watchers int) (whole ti
 		b, err := os.ReadFile(clients.log)
 		return err == nil && strings.Contains(string(b), allSubscribed)
 	}); err != nil {
-		b, _ := os.ReadFile(clients.log) // what there is
+		b, _ := os.ReadFile(clients.log) // as far as it is written
 		return 0, 0, fmt.Errorf("subscribing: %w\n%s", err, b)
 	}
 	whole = time.Since(began)
@@ -65,7 +65,7 @@ func watch(ctx context.Context, o *options, tasks, rate, watchers int) (whole ti
 	return whole, cpu, err
 }
 
-// usage returns what part of a processor a process takes for some time.
+// usage returns the part of a processor that a process uses during some time.
 func usage(ctx context.Context, p *process, d time.Duration) (float64, error) {
 	before, err := p.cpu()
 	if err != nil {
@@ -110,8 +110,7 @@ func download(ctx context.Context, master string) (time.Duration, error) {
 // allSubscribed is what watchMany prints.
 const allSubscribed = "all are subscribed"
 
-// watchMany subscribes many times, tells when all have the state, and throws away what
-// comes, until it is ended.
+// watchMany subscribes many times, reports when all have the state, and drops what follows.
 func watchMany(args []string) error {
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
