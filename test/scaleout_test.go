@@ -123,7 +123,7 @@ func TestScaleOut(t *testing.T) {
 	follow(ports[0], before)
 }
 
-// TestManyChanges lets secondaries follow a thousand changes a second, of which BIND must be sent
+// TestManyChanges lets secondaries follow a thousand changes a second. BIND must be sent
 // the changes alone.
 func TestManyChanges(t *testing.T) {
 	master := start(t, "../bin/mesos-sim", "-listen", "127.0.0.1:0", "-tasks", "5000", "-agents", "200", "-changes", "1000").WaitFor(`at (http://\S+)`)

@@ -403,7 +403,7 @@ func TestFailover_RestartWithoutRegistry(t *testing.T) {
 	}
 }
 
-// TestTerm_Missed lets leaders come and go, of which not all are heard, and looks at whether
+// TestTerm_Missed lets leaders come and go unheard, and looks at whether
 // names can be denied while the last one awaits an agent. A letter is a master; of several
 // the first leads.
 func TestTerm_Missed(t *testing.T) {

@@ -116,7 +116,7 @@ func (z *ZooKeeper) Run(ctx context.Context, found func(Masters)) {
 	}
 }
 
-// election is what is known of an election, across connections.
+// election is the state of an election, across connections.
 type election struct {
 	*ZooKeeper
 	found func(Masters)

@@ -10,7 +10,7 @@ import (
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 )
 
-// repeat is how often a lasting failure is logged again, so that it is found in the last
+// repeat is how often a lasting failure is logged again, to be found in the last
 // minutes of a log.
 const repeat = 5 * time.Minute
 

@@ -130,7 +130,7 @@ type Status struct {
 }
 
 // StatusLabels are the addresses in the labels of a TaskStatus. One that cannot be parsed
-// is the zero netip.Addr, so that it can be counted.
+// is the zero netip.Addr, to be counted.
 type StatusLabels struct {
 	Docker []netip.Addr // Docker.NetworkSettings.IPAddress
 	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress

@@ -37,7 +37,7 @@ const (
 var (
 	// errForeign is returned for a file that is not a snapshot. Write does not replace it.
 	errForeign = errors.New("not a snapshot of calicomesos")
-	// errTorn is returned for a snapshot of which a part is missing or changed.
+	// errTorn is returned for a snapshot that lacks a part, or whose parts were changed.
 	errTorn = errors.New("torn snapshot: its checksum does not match")
 
 	errVersion = errors.New("snapshot of an unknown version")

@@ -79,7 +79,7 @@ type Sink interface {
 	Publish(changes *cluster.Changes, status Status)
 }
 
-// Status tells how far what is published can be trusted.
+// Status tells how far the published records can be trusted.
 type Status struct {
 	Complete bool // a task that was not published does not run
 	Stale    bool // loaded from a snapshot: no master has confirmed it

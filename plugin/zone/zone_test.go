@@ -415,7 +415,7 @@ func TestLargeSets(t *testing.T) {
 	}
 }
 
-// TestGenerations looks at an old generation after many changes, of which some are not
+// TestGenerations looks at an old generation after many changes, some of them not
 // published, and reads the newest meanwhile; the numbers of transactions overflow.
 func TestGenerations(t *testing.T) {
 	z := newZone("mesos.")
