@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/logstate"
@@ -27,8 +28,8 @@ const (
 	sessionTimeout = 10 * time.Second // as Mesos has it
 	memberTimeout  = 2 * time.Second  // to resolve a member of the ensemble and connect to it
 	listRetry      = time.Second      // between attempts to list, and to connect to one member
-	maxPacket      = 4 << 20          // bytes in an answer: four times ZooKeeper's own default
 	maxURLFile     = 64 << 10         // bytes read of a file:// URL
+	maxContenders  = 64               // nodes read: a cluster has three to seven masters
 )
 
 // A contender is a sequential node with one of these prefixes. The lowest leads.
@@ -110,18 +111,27 @@ func checkServer(server string) error {
 
 // Run follows the election until ctx is done.
 func (z *ZooKeeper) Run(ctx context.Context, found func(Masters)) {
-	e := election{ZooKeeper: z, found: found, state: lookupState{State: logstate.State{Log: log}, name: z.String()}}
+	d := net.Dialer{Timeout: memberTimeout}
+	z.run(ctx, d.DialContext, found)
+}
+
+func (z *ZooKeeper) run(ctx context.Context, dial dialFunc, found func(Masters)) {
+	e := election{ZooKeeper: z, dial: dial, found: found, state: &lookupState{State: logstate.State{Log: log}, name: z.String()}}
 	for ctx.Err() == nil {
 		e.connect(ctx)
 	}
 }
 
+// dialFunc connects to a member of the ensemble.
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
 // election is the state of an election, across connections.
 type election struct {
 	*ZooKeeper
+	dial  dialFunc
 	found func(Masters)
 	last  Masters
-	state lookupState
+	state *lookupState
 }
 
 // connect follows the election over one session, until ctx is done, or until there has been
@@ -132,7 +142,7 @@ func (e *election) connect(ctx context.Context) {
 	connections, sever := context.WithCancel(context.WithoutCancel(ctx))
 	changed := wake.New()
 	conn, ended, err := zk.Connect(e.Servers, sessionTimeout,
-		zk.WithHostProvider(&members{}), zk.WithDialer(dialer(connections)),
+		zk.WithHostProvider(&members{}), zk.WithDialer(dialer(connections, e.dial, e.state.rejected)),
 		zk.WithLogger(silent{}), zk.WithLogInfo(false), zk.WithMaxBufferSize(maxPacket),
 		zk.WithEventCallback(func(ev zk.Event) {
 			if ev.Type == zk.EventSession && ev.State != zk.StateConnecting {
@@ -219,16 +229,24 @@ type lookupState struct {
 	logstate.State
 	name string
 	lost bool // the last attempt found no member of the ensemble
+
+	frame atomic.Pointer[error] // why a connection has ended, if by a frame
 }
+
+// rejected is told of a frame that has ended a connection.
+func (s *lookupState) rejected(err error) { s.frame.Store(&err) }
 
 // update logs the result of an attempt. The first one without a session does not count: the
 // next member may answer.
 func (s *lookupState) update(err error) {
 	wasLost := s.lost
 	s.lost = isLost(err)
+	frame := s.frame.Swap(nil)
 	switch {
 	case err == nil:
 		s.Recovered("Found masters in %s", s.name)
+	case frame != nil:
+		s.Failed("Finding masters in %s failed: %v", s.name, *frame)
 	case s.lost && wasLost:
 		s.Failed("Finding masters in %s failed: no member of the ensemble answers", s.name)
 	case !s.lost:
@@ -256,7 +274,8 @@ func (z *ZooKeeper) list(conn *zk.Conn, watch <-chan zk.Event) (Masters, <-chan 
 		leading    bool // the first of them leads
 		unreadable error
 	)
-	for i, name := range contenderNodes(names) {
+	nodes := contenderNodes(names)
+	for i, name := range nodes[:min(len(nodes), maxContenders)] {
 		m, err := z.get(conn, name)
 		switch {
 		case errors.Is(err, zk.ErrNoNode): // just gone: the watch fires
@@ -407,7 +426,8 @@ func (m *members) Connected() {
 // at most once in listRetry, since one that drops each session at once would be asked
 // without a pause. It closes the previous connection, which the library leaves open when a
 // session has expired.
-func dialer(ctx context.Context) zk.Dialer {
+// rejected is told of a frame that ends a connection.
+func dialer(ctx context.Context, dial dialFunc, rejected func(error)) zk.Dialer {
 	var before net.Conn
 	dialled := make(map[string]time.Time)
 	return func(network, address string, _ time.Duration) (net.Conn, error) {
@@ -421,35 +441,13 @@ func dialer(ctx context.Context) zk.Dialer {
 			return nil, ctx.Err()
 		}
 		dialled[address] = time.Now()
-		d := net.Dialer{Timeout: memberTimeout}
-		conn, err := d.DialContext(ctx, network, address)
+		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		before = &memberConn{conn, context.AfterFunc(ctx, func() { conn.Close() })}
+		before = newMemberConn(conn, context.AfterFunc(ctx, func() { conn.Close() }), rejected)
 		return before, nil
 	}
-}
-
-// memberConn bounds the library's time-outs by that of the session: it would wait a minute
-// for a hanging member's first answer.
-type memberConn struct {
-	net.Conn
-	stop func() bool
-}
-
-// SetReadDeadline implements net.Conn.
-func (c *memberConn) SetReadDeadline(t time.Time) error {
-	if most := time.Now().Add(sessionTimeout); t.After(most) {
-		t = most
-	}
-	return c.Conn.SetReadDeadline(t)
-}
-
-// Close implements net.Conn.
-func (c *memberConn) Close() error {
-	c.stop()
-	return c.Conn.Close()
 }
 
 // silent drops the library's log of each attempt: lookupState logs what matters.

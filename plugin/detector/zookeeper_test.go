@@ -150,12 +150,14 @@ func TestLookupState(t *testing.T) {
 	for _, err := range []error{nil, zk.ErrConnectionClosed, nil, zk.ErrConnectionClosed, fmt.Errorf("list: %w", zk.ErrNoServer), zk.ErrNoServer, odd, odd, zk.ErrNoServer, nil, nil} {
 		s.update(err)
 	}
+	s.rejected(badFrame("an answer ends early"))
+	s.update(zk.ErrConnectionClosed)
 	const prefix = "plugin/calicomesos: "
 	var said []string
 	for line := range strings.Lines(logged.String()) {
 		said = append(said, strings.TrimSpace(line[strings.Index(line, prefix)+len(prefix):]))
 	}
-	if want := []string{"Finding masters in zk://a failed: no member of the ensemble answers", "Finding masters in zk://a failed: odd", "Found masters in zk://a"}; !slices.Equal(said, want) {
+	if want := []string{"Finding masters in zk://a failed: no member of the ensemble answers", "Finding masters in zk://a failed: odd", "Found masters in zk://a", "Finding masters in zk://a failed: an answer ends early"}; !slices.Equal(said, want) {
 		t.Errorf("logged %q", said)
 	}
 }
@@ -168,7 +170,7 @@ func TestHungMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	conn, err := dialer(t.Context())("tcp", l.Addr().String(), time.Second)
+	conn, err := dialer(t.Context(), new(net.Dialer).DialContext, func(error) {})("tcp", l.Addr().String(), time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
