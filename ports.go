@@ -20,6 +20,14 @@ const (
 	mesosLabel                // status label MesosContainerizer.NetworkSettings.IPAddress
 )
 
+// What is published of one task, agent or framework at most. A container has an address or
+// two on each of its networks, and an agent offers about a thousand ports to all its tasks.
+// Each port is up to sixteen records.
+const (
+	maxAddrs = 64   // of one source
+	maxPorts = 1024 // of one list
+)
+
 // taskAddrs are the addresses of a task that may be published.
 type taskAddrs struct {
 	published []netip.Addr // of the first source that has any: T.F in the Mesos-DNS scheme
@@ -81,7 +89,10 @@ func (r *rules) filter(kept, addrs []netip.Addr, wanted bool, out *recordSet) []
 			out.skip(badAddress)
 		case !wanted || !r.allows(addr):
 			out.skip(filtered)
-		case !slices.Contains(kept, addr):
+		case slices.Contains(kept, addr):
+		case len(kept) == maxAddrs:
+			out.skip(excess)
+		default:
 			kept = append(kept, addr)
 		}
 	}
@@ -103,7 +114,10 @@ func usable(addrs []netip.Addr, out *recordSet, sch scheme) []netip.Addr {
 		switch {
 		case !isUsable(a):
 			out.skipped[sch][badAddress]++
-		case !slices.Contains(kept, a):
+		case slices.Contains(kept, a):
+		case len(kept) == maxAddrs:
+			out.skipped[sch][excess]++
+		default:
 			kept = append(kept, a)
 		}
 	}
@@ -151,10 +165,10 @@ func portsOf(t *mesos.Task, disc *mesos.Discovery, out *recordSet) taskPorts {
 			p.container = append(p.container, sp)
 		}
 	}
-	for _, m := range portMappings(t) {
+	for _, m := range atMost(portMappings(t), out) {
 		p.addMapping(m)
 	}
-	for _, v := range t.VIPPorts {
+	for _, v := range atMost(t.VIPPorts, out) {
 		if v.Index >= len(p.resources) {
 			continue
 		}
@@ -165,6 +179,15 @@ func portsOf(t *mesos.Task, disc *mesos.Discovery, out *recordSet) taskPorts {
 	}
 	p.onAgent = p.onAgent || len(p.host) > 0
 	return p
+}
+
+// atMost returns the first maxPorts of a list, and counts the others.
+func atMost[T any](list []T, out *recordSet) []T {
+	if len(list) <= maxPorts {
+		return list
+	}
+	out.skipMany(excess, len(list)-maxPorts)
+	return list[:maxPorts]
 }
 
 // portMappings returns the port mappings of t: the container's, or for a container without
@@ -202,6 +225,7 @@ func (p *taskPorts) addMapping(m mesos.PortMapping) {
 // discoveryPorts converts the ports of a DiscoveryInfo. One without a protocol is both a tcp
 // and a udp port.
 func discoveryPorts(ports []mesos.Port, out *recordSet) []servicePort {
+	ports = atMost(ports, out)
 	services := make([]servicePort, 0, len(ports))
 	for _, p := range ports {
 		number, ok := validPort(uint64(p.Number))
@@ -246,16 +270,22 @@ func serviceLabel(x string) string {
 // validPort returns port, and whether it can be connected to.
 func validPort(port uint64) (uint16, bool) { return uint16(port), port >= 1 && port <= 65535 }
 
-// expand lists the ports in ranges, at most as many as there are ports.
+// expand lists the ports in ranges, at most maxPorts.
 func expand(ranges []mesos.PortRange, out *recordSet) []uint16 {
 	var ports []uint16
 	for _, r := range ranges {
 		if r.Begin < 1 || r.End > 65535 || r.Begin > r.End {
 			out.skip(badPort)
 		}
-		for p := max(r.Begin, 1); p <= min(r.End, 65535) && len(ports) < 65535; p++ {
+		first, end := max(r.Begin, 1), min(r.End, 65535)+1
+		if first >= end {
+			continue
+		}
+		kept := min(end-first, uint64(maxPorts-len(ports)))
+		for p := first; p < first+kept; p++ {
 			ports = append(ports, uint16(p))
 		}
+		out.skipMany(excess, int(end-first-kept))
 	}
 	return ports
 }

@@ -48,10 +48,11 @@ const (
 	filtered                 // excluded by "network" or "allow"
 	badPort                  // outside of 1 to 65535
 	invisible                // DiscoveryInfo.visibility below "visibility"
+	excess                   // beyond maxAddrs or maxPorts
 	reasons
 )
 
-var reasonNames = [reasons]string{"name", "name_too_long", "reserved", "address", "filtered", "port", "visibility"}
+var reasonNames = [reasons]string{"name", "name_too_long", "reserved", "address", "filtered", "port", "visibility", "excess"}
 
 // rules are the naming rules of a stanza: its methods append the records of an object to a
 // recordSet. They are pure, so that the records of an object can be taken back by applying
@@ -90,9 +91,11 @@ func (s *recordSet) add(sch scheme, name zone.Name, r zone.Record) {
 }
 
 // skip counts something that is published in neither naming scheme.
-func (s *recordSet) skip(why reason) {
-	s.skipped[mesosDNS][why]++
-	s.skipped[dcos][why]++
+func (s *recordSet) skip(why reason) { s.skipMany(why, 1) }
+
+func (s *recordSet) skipMany(why reason, n int) {
+	s.skipped[mesosDNS][why] += n
+	s.skipped[dcos][why] += n
 }
 
 // maxLabel is the limit of a label in octets (RFC 1035, section 2.3.4).
@@ -129,19 +132,29 @@ func isLabel(x string, limit int) bool {
 	return len(x) <= limit && !strings.HasSuffix(x, "-")
 }
 
-// labels makes labels of the parts of x between dots, and drops empty ones.
+// labels makes labels of the parts of x between dots, and drops empty ones. It leaves out
+// what follows once they are too long for a name.
 func labels(x string) string {
 	if !strings.Contains(x, ".") {
 		return label(x, maxLabel)
 	}
 	var all []string
+	length := 0
 	for part := range strings.SplitSeq(x, ".") {
 		if l := label(part, maxLabel); l != "" {
 			all = append(all, l)
+			length += len(l) + 1
+		}
+		if length > maxRelative+1 {
+			break
 		}
 	}
 	return strings.Join(all, ".")
 }
+
+// maxRelative is the length of the longest name below a zone, with its dots: a whole name
+// has 255 octets (RFC 1035, section 2.3.4), and a zone at least two.
+const maxRelative = 255 - 2
 
 // lastLabel returns the last label of a name without a final dot.
 func lastLabel(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
@@ -200,6 +213,9 @@ func (r *rules) framework(f *cluster.Framework, out *recordSet) {
 	switch {
 	case name == "":
 		out.skipped[mesosDNS][badName]++
+		return
+	case len(name) > maxRelative:
+		out.skipped[mesosDNS][longName]++
 		return
 	case slices.Contains(allSubdomains, lastLabel(name)), r.isReserved(name):
 		out.skipped[mesosDNS][reserved]++
@@ -305,10 +321,11 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 		ports:  portsOf(in.Task, disc, out),
 	}
 	n.addrs = r.addrsOf(in, n.ports, out)
-	n.spell(app, framework)
-	n.mesosDNS()
-	if r.pointTo != "" {
-		n.pointers(r.pointTo)
+	if n.spell(app, framework) {
+		n.mesosDNS()
+		if r.pointTo != "" {
+			n.pointers(r.pointTo)
+		}
 	}
 	if l := label(in.Framework.Name, maxLabel); l != framework {
 		n.spell(app, l)
@@ -317,8 +334,7 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 	if disc == nil {
 		return
 	}
-	if dotted := labels(name); strings.Contains(dotted, ".") {
-		n.spell(dotted, framework)
+	if dotted := labels(name); strings.Contains(dotted, ".") && n.spell(dotted, framework) {
 		n.mesosDNS()
 	}
 }
@@ -337,8 +353,13 @@ type naming struct {
 	service   string // _T: the underscore is on the first label
 }
 
-// spell sets the names for T, which may be dotted, and F.
-func (n *naming) spell(t, f string) {
+// spell sets the names for T, which may be dotted, and F. It returns false if they are too
+// long for a name, before they are repeated for each port.
+func (n *naming) spell(t, f string) bool {
+	if len(t)+1+len(f) > maxRelative {
+		n.out.skipped[mesosDNS][longName]++
+		return false
+	}
 	last := strings.LastIndexByte(t, '.') + 1
 	first, rest, _ := strings.Cut(t, ".")
 	n.service = "_" + shorten(first, 1)
@@ -348,6 +369,7 @@ func (n *naming) spell(t, f string) {
 	n.framework = f
 	n.app = t + "." + f
 	n.canonical = t[:last] + shorten(t[last:], len(n.suffix)) + n.suffix + "." + f
+	return true
 }
 
 // mesosDNS appends the task's records in the Mesos-DNS scheme.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -139,11 +140,81 @@ func TestPointers_LongName(t *testing.T) {
 
 func TestExpand(t *testing.T) {
 	var out recordSet
-	if got := expand([]mesos.PortRange{{Begin: 0, End: 1 << 62}, {Begin: 5, End: 4}, {Begin: 1, End: 3}}, &out); len(got) != 65535 || got[0] != 1 {
+	if got := expand([]mesos.PortRange{{Begin: 0, End: 1 << 62}, {Begin: 5, End: 4}, {Begin: 1, End: 3}}, &out); len(got) != maxPorts || got[0] != 1 {
 		t.Errorf("%d ports from %d on", len(got), got[0])
 	}
-	if out.skipped[mesosDNS][badPort] != 2 {
-		t.Errorf("%d ranges are skipped", out.skipped[mesosDNS][badPort])
+	if skipped := out.skipped[mesosDNS]; skipped[badPort] != 2 || skipped[excess] != 65535-maxPorts+3 {
+		t.Errorf("%d ranges and %d ports are skipped", skipped[badPort], skipped[excess])
+	}
+}
+
+// TestTask_Bounded launches tasks that would take the server's memory, or its time.
+func TestTask_Bounded(t *testing.T) {
+	long := strings.Repeat("a.", 150_000)
+	ports := make([]mesos.Port, 30_000)
+	for i := range ports {
+		ports[i] = mesos.Port{Number: uint32(i + 1), Name: "p" + strconv.Itoa(i)}
+	}
+	mappings := make([]mesos.PortMapping, 30_000)
+	for i := range mappings {
+		mappings[i] = mesos.PortMapping{HostPort: uint32(i + 1), ContainerPort: uint32(i + 1)}
+	}
+	addrs := make([]netip.Addr, 200_000)
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+	}
+	for name, tc := range map[string]struct {
+		change func(f *fixture)
+		why    reason
+		counts int // of skipped in zones of Mesos-DNS
+	}{
+		"a dotted name with ports": {func(f *fixture) { f.task.Discovery = &mesos.Discovery{Name: long, Ports: ports} }, longName, 1},
+		"ports":                    {func(f *fixture) { f.task.Discovery = &mesos.Discovery{Name: "a.b", Ports: ports} }, excess, 30_000 - maxPorts},
+		"a name":                   {func(f *fixture) { f.task.Name = strings.Repeat("a", 1<<20) }, excess, 0},
+		"a framework":              {func(f *fixture) { f.framework.Name = long; f.task.Ports = []mesos.PortRange{{Begin: 1, End: 9}} }, longName, 1},
+		"a resource": {func(f *fixture) {
+			f.task.Ports = slices.Repeat([]mesos.PortRange{{Begin: 1, End: 65535}}, 10_000)
+		}, excess, 10_000*65535 - maxPorts},
+		"mappings":              {func(f *fixture) { f.task.Container = mesos.Container{Docker: true, PortMappings: mappings} }, excess, 30_000 - maxPorts},
+		"VIPs":                  {func(f *fixture) { f.task.VIPPorts = make([]mesos.VIPPort, 30_000) }, excess, 30_000 - maxPorts},
+		"addresses":             {func(f *fixture) { f.task.Status.Networks[0].Addrs = addrs }, excess, 200_000 - maxAddrs},
+		"addresses of an agent": {func(f *fixture) { f.agent.Addrs = addrs }, excess, 0}, // counted for the agent
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture()
+			tc.change(f)
+			var out recordSet
+			f.rules.task(f.instance(), &out)
+			size := 0
+			for _, r := range out.records {
+				size += len(r.name.Rel)
+			}
+			if most := 32 * maxPorts; len(out.records) > most || size > most*64 {
+				t.Errorf("%d records with %d bytes of names", len(out.records), size)
+			}
+			if got := out.skipped[mesosDNS][tc.why]; got != tc.counts {
+				t.Errorf("%d skipped for %s, want %d", got, reasonNames[tc.why], tc.counts)
+			}
+		})
+	}
+}
+
+// TestFramework_Bounded registers frameworks with more than fits.
+func TestFramework_Bounded(t *testing.T) {
+	f := newFixture()
+	var out recordSet
+	f.rules.framework(&cluster.Framework{Framework: &mesos.Framework{Name: strings.Repeat("a.", 150_000)}, Addrs: f.agent.Addrs}, &out)
+	if len(out.records) != 0 || out.skipped[mesosDNS][longName] != 1 {
+		t.Errorf("%d records, %d skipped", len(out.records), out.skipped[mesosDNS][longName])
+	}
+	out.reset()
+	addrs := make([]netip.Addr, 1000)
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+	}
+	f.rules.framework(&cluster.Framework{Framework: &f.framework, Addrs: addrs}, &out)
+	if len(out.records) != maxAddrs || out.skipped[mesosDNS][excess] != 1000-maxAddrs {
+		t.Errorf("%d records, %d skipped", len(out.records), out.skipped[mesosDNS][excess])
 	}
 }
 

@@ -15,8 +15,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// maxInterned bounds the strings that a decoder keeps for sharing.
-const maxInterned = 1 << 17
+// Bounds of the strings that a decoder keeps for sharing. No id or label is longer.
+const (
+	maxInterned       = 1 << 17
+	maxInternedLength = 255
+)
 
 // defaultAgentPort is the default of AgentInfo.port.
 const defaultAgentPort = 5051
@@ -69,6 +72,9 @@ func (d *decoder) share(a *App, parts ...[]byte) *App {
 // intern returns b as a string that all callers share: for ids of agents and frameworks,
 // and names of networks, ports and protocols.
 func (d *decoder) intern(b []byte) string {
+	if len(b) > maxInternedLength {
+		return string(b)
+	}
 	if s, ok := d.interned[string(b)]; ok {
 		return s
 	}

@@ -512,4 +512,9 @@ func TestIntern_Bounded(t *testing.T) {
 	if n := len(d.interned); n > maxInterned {
 		t.Errorf("%d strings are kept", n)
 	}
+	clear(d.interned)
+	d.intern(bytes.Repeat([]byte("a"), maxInternedLength+1))
+	if len(d.interned) > 0 {
+		t.Error("a string is kept that can be no id and no label")
+	}
 }
