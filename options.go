@@ -28,7 +28,7 @@ import (
 const (
 	defaultZone        = "mesos."
 	defaultContainerIP = "dcos.thisdcos.directory."
-	defaultMaster      = "http://127.0.0.1:5050"
+	defaultMaster      = "127.0.0.1:5050"
 	defaultTTL         = 5
 	maxTTL             = 3600
 	defaultStartup     = 5 * time.Second
@@ -52,6 +52,7 @@ type options struct {
 
 // clusterOptions say how to watch a cluster. Stanzas with equal ones share a watcher.
 type clusterOptions struct {
+	masterArgs  []string // those of masters, which are parsed once it is known whether there is TLS
 	masters     []*url.URL
 	zookeeper   *detector.ZooKeeper // instead of masters; nil without
 	credentials *mesos.Credentials  // nil: none
@@ -170,13 +171,6 @@ func (o *options) complete() error {
 }
 
 func (o *clusterOptions) complete() error {
-	if len(o.masters) == 0 && o.zookeeper == nil {
-		u, err := detector.ParseMaster(defaultMaster)
-		if err != nil {
-			return err
-		}
-		o.masters = []*url.URL{u}
-	}
 	if o.serverName != "" {
 		if o.tls == nil {
 			o.tls = &mesos.TLS{}
@@ -185,7 +179,36 @@ func (o *clusterOptions) complete() error {
 	}
 	if o.zookeeper != nil {
 		o.zookeeper.Secure = o.tls != nil
+		return nil
 	}
+	if len(o.masterArgs) == 0 {
+		o.masterArgs = []string{defaultMaster}
+	}
+	for _, endpoint := range o.masterArgs {
+		if err := o.addMaster(endpoint); err != nil {
+			return fmt.Errorf("property \"master\": %w", err)
+		}
+	}
+	return nil
+}
+
+// addMaster parses an endpoint. With TLS none is asked in clear: that would send the secret
+// to whoever listens.
+func (o *clusterOptions) addMaster(endpoint string) error {
+	scheme := "http"
+	if o.tls != nil {
+		scheme = "https"
+	}
+	u, err := detector.ParseMaster(endpoint, scheme)
+	switch {
+	case err != nil:
+		return fmt.Errorf("invalid master %q: %w", mask(endpoint), err)
+	case u.Scheme != scheme && o.tls != nil:
+		return fmt.Errorf("%q must be https, since there is \"tls\" or \"tls_servername\"", mask(endpoint))
+	case slices.ContainsFunc(o.masters, func(m *url.URL) bool { return *m == *u }):
+		return fmt.Errorf("%q is repeated", mask(endpoint))
+	}
+	o.masters = append(o.masters, u)
 	return nil
 }
 
@@ -246,8 +269,9 @@ func parseZone(arg string) (origins []string, isReverse bool, err error) {
 func parseMasters(o *options, args []string) error {
 	c := &o.cluster
 	for _, arg := range args {
-		isZooKeeper := strings.HasPrefix(arg, "zk://") || strings.HasPrefix(arg, "file://")
-		if c.zookeeper != nil || len(c.masters) > 0 && isZooKeeper {
+		scheme, _, _ := strings.Cut(strings.ToLower(arg), "://")
+		isZooKeeper := scheme == "zk" || scheme == "file"
+		if c.zookeeper != nil || len(c.masterArgs) > 0 && isZooKeeper {
 			return fmt.Errorf("%q: ZooKeeper must be the only master, since it names all", mask(arg))
 		}
 		if isZooKeeper {
@@ -258,14 +282,7 @@ func parseMasters(o *options, args []string) error {
 			c.zookeeper = z
 			continue
 		}
-		u, err := detector.ParseMaster(arg)
-		if err != nil {
-			return fmt.Errorf("invalid master %q: %w", mask(arg), err)
-		}
-		if slices.ContainsFunc(c.masters, func(m *url.URL) bool { return *m == *u }) {
-			return fmt.Errorf("%q is repeated", mask(arg))
-		}
-		c.masters = append(c.masters, u)
+		c.masterArgs = append(c.masterArgs, strings.Split(arg, ",")...)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,10 +62,11 @@ func (m *Masters) Elects(o *Masters) bool {
 func sameURL(a, b *url.URL) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // ParseMaster returns the API of the master at endpoint: `http[s]://host:port[/path]` or
-// `host:port`. Errors do not quote the endpoint, which may hold a secret.
-func ParseMaster(endpoint string) (*url.URL, error) {
+// `host:port`, which is asked by scheme. Errors do not quote the endpoint, which may hold a
+// secret.
+func ParseMaster(endpoint, scheme string) (*url.URL, error) {
 	if !strings.Contains(endpoint, "://") {
-		endpoint = "http://" + endpoint
+		endpoint = scheme + "://" + endpoint
 	}
 	u, err := url.Parse(endpoint)
 	switch {
@@ -85,6 +87,9 @@ func ParseMaster(endpoint string) (*url.URL, error) {
 		return nil, fmt.Errorf("invalid port %q", u.Port())
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
+	if last := path.Base(u.Path); last == "state" || last == "state.json" {
+		return nil, fmt.Errorf("the path must be that of the operator API, by default %s, not %s", APIPath, u.Path)
+	}
 	if u.Path == "" {
 		u.Path = APIPath
 	}

@@ -15,7 +15,7 @@ func TestParseMaster(t *testing.T) {
 		"http://127.0.0.1:5050/":                  "http://127.0.0.1:5050/api/v1",
 		"https://master.example:443/mesos/api/v1": "https://master.example:443/mesos/api/v1",
 	} {
-		u, err := ParseMaster(endpoint)
+		u, err := ParseMaster(endpoint, "http")
 		if err != nil || u.String() != want {
 			t.Errorf("%s: %v, %v", endpoint, u, err)
 		}
@@ -31,16 +31,18 @@ func TestParseMaster(t *testing.T) {
 		"http://u:hunter2@master:5050": "must not hold a principal",
 		"http://master:5050?x=y":       "query",
 		"http://master:50x":            "malformed URL",
+		"http://m:5050/master/state":   "by default /api/v1, not /master/state",
+		"m:5050/state.json/":           "by default /api/v1, not /state.json",
 		"http://u:hunter2/x@master:1":  "malformed URL",
 	} {
-		if u, err := ParseMaster(endpoint); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+		if u, err := ParseMaster(endpoint, "http"); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, %v", endpoint, u, err)
 		}
 	}
 }
 
 func TestStatic(t *testing.T) {
-	a, err := ParseMaster("a:5050")
+	a, err := ParseMaster("a:5050", "https")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func TestStatic(t *testing.T) {
 	views := 0
 	Static{a}.Run(ctx, func(v Masters) {
 		views++
-		if v.Leader != nil || len(v.All) != 1 || v.All[0] != a {
+		if v.Leader != nil || len(v.All) != 1 || v.All[0] != a || a.Scheme != "https" {
 			t.Errorf("view is %+v", v)
 		}
 		cancel()

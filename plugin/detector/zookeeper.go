@@ -57,17 +57,17 @@ func (z *ZooKeeper) String() string { return "zk://" + strings.Join(z.Servers, "
 // ParseZooKeeper parses `zk://[user:password@]host:port[,host:port…]/path`, or
 // `file:///PATH` of a file that holds such a URL. Errors quote neither user nor password.
 func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
-	if file, ok := strings.CutPrefix(endpoint, "file://"); ok {
+	if file, ok := cutScheme(endpoint, "file"); ok {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
 		endpoint = strings.TrimSpace(string(b[:min(len(b), maxURLFile)]))
-		if !strings.HasPrefix(endpoint, "zk://") {
+		if _, ok := cutScheme(endpoint, "zk"); !ok {
 			return nil, errors.New("the file must hold a zk:// URL")
 		}
 	}
-	rest, ok := strings.CutPrefix(endpoint, "zk://")
+	rest, ok := cutScheme(endpoint, "zk")
 	if !ok {
 		return nil, errors.New("must begin with zk://")
 	}
@@ -90,7 +90,8 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 		return nil, fmt.Errorf("invalid path %q", z.Path)
 	}
 	for server := range strings.SplitSeq(rest[:slash], ",") {
-		if err := checkServer(server); err != nil {
+		server, err := parseServer(server)
+		if err != nil {
 			return nil, err
 		}
 		z.Servers = append(z.Servers, server)
@@ -98,15 +99,25 @@ func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 	return z, nil
 }
 
-func checkServer(server string) error {
+// cutScheme cuts off a URL's scheme, in any case.
+func cutScheme(endpoint, scheme string) (rest string, ok bool) {
+	got, rest, ok := strings.Cut(endpoint, "://")
+	return rest, ok && strings.EqualFold(got, scheme)
+}
+
+// parseServer returns host:port of a member.
+func parseServer(server string) (string, error) {
+	if !strings.Contains(server, ":") || strings.HasPrefix(server, "[") && strings.HasSuffix(server, "]") {
+		server += ":2181" // ZooKeeper's own
+	}
 	host, port, err := net.SplitHostPort(server)
 	if err != nil || host == "" {
-		return errors.New("each server must be host:port") // it may be part of a secret
+		return "", errors.New("each server must be host:port") // it may be part of a secret
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return errors.New("invalid port of a server")
+		return "", errors.New("invalid port of a server")
 	}
-	return nil
+	return server, nil
 }
 
 // Run follows the election until ctx is done.

@@ -64,7 +64,7 @@ func NewClient(c Config) *Client {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	client := &Client{credentials: c.Credentials, http: &httpClient{tls: c.TLS, dial: c.Dial}, login: &httpClient{dial: c.Dial}}
+	client := &Client{credentials: c.Credentials, http: &httpClient{tls: c.TLS, suites: masterSuites, dial: c.Dial}, login: &httpClient{dial: c.Dial}}
 	if c.TLS != nil {
 		client.login.tls = &TLS{Files: c.TLS.Files}
 	}
@@ -284,9 +284,8 @@ func (c *Client) post(ctx context.Context, u *url.URL, call uint64, trusted bool
 		}
 		req.Header.Set("Content-Type", protobuf)
 		req.Header.Set("Accept", protobuf)
-		if call == callSubscribe {
-			req.Header.Set("Accept-Encoding", "identity") // compression would delay events
-		}
+		// Compression would delay events, and a small answer could become a huge one.
+		req.Header.Set("Accept-Encoding", "identity")
 		if c.credentials != nil && trusted {
 			if err := c.credentials.authorize(ctx, c.login, req); err != nil {
 				return nil, remote, err
@@ -294,7 +293,7 @@ func (c *Client) post(ctx context.Context, u *url.URL, call uint64, trusted bool
 		}
 		resp, err := c.http.do(req)
 		if err != nil {
-			return nil, remote, err
+			return nil, remote, explainHandshake(err)
 		}
 		if resp.StatusCode != http.StatusUnauthorized || again || c.credentials == nil || !c.credentials.renew(req) {
 			return resp, remote, nil

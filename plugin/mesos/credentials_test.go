@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -279,6 +281,36 @@ func TestTLS(t *testing.T) {
 		if err := ask(c); (err == nil) != step.want {
 			t.Errorf("with %.40q: %v", step.content, err)
 		}
+	}
+}
+
+// TestTLS_Suites asks masters that have little to choose from.
+func TestTLS_Suites(t *testing.T) {
+	for name, tc := range map[string]struct {
+		suite uint16
+		want  string
+	}{
+		"Mesos's defaults, 128 bits": {tls.TLS_RSA_WITH_AES_128_CBC_SHA, ""},
+		"Mesos's defaults, 256 bits": {tls.TLS_RSA_WITH_AES_256_CBC_SHA, ""},
+		"with forward secrecy":       {tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, ""},
+		"nothing in common":          {tls.TLS_RSA_WITH_RC4_128_SHA, "LIBPROCESS_SSL_ENABLE_TLS_V1_3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &authorized{}
+			nothing := ""
+			a.want.Store(&nothing)
+			srv := httptest.NewUnstartedServer(a)
+			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+			srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tc.suite}}
+			srv.StartTLS()
+			defer srv.Close()
+			c := NewClient(Config{TLS: &TLS{Files: []string{certificate(t, srv)}}})
+			defer c.Close()
+			_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+		})
 	}
 }
 

@@ -3,8 +3,10 @@ package mesos
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,11 +29,30 @@ func (t *TLS) Load() (*tls.Config, error) {
 	return config, nil
 }
 
+// masterSuites are offered to masters up to TLS 1.2: Go's defaults, and suites that Mesos has
+// in its default settings. It uses TLS 1.2 with RSA key exchange or DHE there; Go has no DHE.
+var masterSuites = func() []uint16 {
+	var ids []uint16
+	for _, suite := range tls.CipherSuites() {
+		ids = append(ids, suite.ID)
+	}
+	return append(ids, tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA)
+}()
+
+// explainHandshake names the usual cause of a refused handshake.
+func explainHandshake(err error) error {
+	if !strings.HasSuffix(err.Error(), "tls: handshake failure") {
+		return err
+	}
+	return fmt.Errorf("%w: no TLS version and cipher suite in common, or no client certificate (LIBPROCESS_SSL_ENABLE_TLS_V1_3, LIBPROCESS_SSL_CIPHERS)", err)
+}
+
 // httpClient is an http.Client that uses changed certificate files, and leaves redirects,
 // which name the leader, to its caller.
 type httpClient struct {
-	tls  *TLS
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	tls    *TLS
+	suites []uint16 // up to TLS 1.2; nil: Go's
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu      sync.Mutex
 	files   fileStates // as current was made
@@ -51,7 +72,7 @@ func (c *httpClient) do(req *http.Request) (*http.Response, error) {
 func (c *httpClient) client() (*http.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var config *tls.Config
+	config := new(tls.Config)
 	if c.tls != nil {
 		files := statFiles(c.tls.Files...)
 		if c.current != nil && files.equal(c.files) {
@@ -71,6 +92,7 @@ func (c *httpClient) client() (*http.Client, error) {
 	if c.current != nil {
 		c.current.CloseIdleConnections()
 	}
+	config.CipherSuites = c.suites
 	c.current = &http.Client{
 		Transport: &http.Transport{
 			DialContext:         c.dial,
