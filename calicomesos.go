@@ -96,7 +96,13 @@ func (c *CalicoMesos) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns
 	m, ours := c.reply(w, r)
 	switch {
 	case !ours:
-		return plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
+		rcode, err := plugin.NextOrFailure(pluginName, c.Next, ctx, w, r)
+		if err == nil || plugin.ClientWrite(rcode) || !strings.HasSuffix(err.Error(), noNext) {
+			return rcode, err
+		}
+		if m = c.denial(w, r); m == nil {
+			return rcode, err
+		}
 	case m == nil:
 		return dns.RcodeRefused, nil
 	}
@@ -113,17 +119,18 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	q := &r.Question[0]
 	name := strings.ToLower(q.Name)
 	z, rel := c.match(name)
-	if z == nil || r.Opcode != dns.OpcodeQuery {
+	if z == nil {
 		return nil, false
 	}
-	if q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
-		return nil, true // *transfer* has not taken it
+	if r.Opcode != dns.OpcodeQuery || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR {
+		return nil, true // a NOTIFY or an UPDATE of our zone, or *transfer* has not taken it
 	}
 	gen := z.Current()
 	if gen == nil {
 		return notReady(r), true
 	}
-	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32())
+	state := &request.Request{W: w, Req: r}
+	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state)/minRecord+1)
 	// A name with records lacks other types even in an incomplete zone: clients give up on
 	// a name if the query for one of its two address types fails.
 	if !res.Records && !gen.Complete() {
@@ -132,7 +139,23 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	if !res.Exists && c.Fall.Through(name) {
 		return nil, false
 	}
-	return answer(&request.Request{W: w, Req: r}, gen, &res), true
+	return answer(state, gen, &res), true
+}
+
+// noNext ends the error of a plugin that passes a query on while there is no next one.
+const noNext = "no next plugin found"
+
+// denial returns the reply to a query that has fallen through to nobody, or nil if it is not
+// for a zone of ours.
+func (c *CalicoMesos) denial(w dns.ResponseWriter, r *dns.Msg) *dns.Msg {
+	if len(r.Question) == 0 {
+		return nil
+	}
+	z, _ := c.match(strings.ToLower(r.Question[0].Name))
+	if z == nil {
+		return nil
+	}
+	return answer(&request.Request{W: w, Req: r}, z.Current(), &zone.Result{})
 }
 
 // match returns the zone of name, and name relative to its origin. It returns nil if name is
@@ -169,6 +192,7 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 	if gen.Stale() && opt != nil {
 		m.Extra = append(m.Extra, opt)
 	}
+	cut(m, state)
 	return m
 }
 
@@ -189,15 +213,47 @@ func extendedError(code uint16) *dns.OPT {
 	return o
 }
 
+const (
+	maxUDP     = 65535 - 8 - 20 // octets that a UDP packet can carry over IPv4
+	minRecord  = 16             // octets of the smallest record, an address
+	optionRoom = 64             // octets for EDNS options that other plugins add, such as *nsid*
+	tsigRoom   = 400            // octets for a TSIG record: two names and a MAC
+)
+
+// messageSize returns how many octets a reply can have.
+func messageSize(state *request.Request) int {
+	if state.Proto() == "tcp" {
+		return dns.MaxMsgSize
+	}
+	return min(state.Size(), maxUDP)
+}
+
+// cut truncates a message that CoreDNS would leave too large: a signed one, and one for a
+// client that says it can receive more than UDP carries.
+func cut(m *dns.Msg, state *request.Request) {
+	switch {
+	case state.Proto() == "tcp":
+	case state.Req.IsTsig() != nil:
+		m.Truncate(messageSize(state) - tsigRoom)
+	case state.Size() > maxUDP:
+		m.Truncate(maxUDP - optionRoom)
+	}
+}
+
 // trimExtra drops records from ADDITIONAL that do not fit beside opt, the OPT record that the
 // message will have, so that TC is set only if ANSWER does not fit (RFC 2181, section 9).
+// There must be room for what other plugins add: options, signatures where DO is set, TSIG.
 func trimExtra(m *dns.Msg, state *request.Request, opt *dns.OPT) {
-	size := state.Size()
-	if state.Proto() == "tcp" {
-		size = dns.MaxMsgSize
+	if state.Req.IsTsig() != nil {
+		m.Extra = nil
+		return
 	}
+	size := messageSize(state)
 	if opt != nil {
-		size -= dns.Len(opt)
+		size -= dns.Len(opt) + optionRoom
+	}
+	if state.Do() {
+		size /= 2
 	}
 	// With compression, the owner of each record in ANSWER, which is QNAME, has two octets.
 	most := m.Len() - len(m.Answer)*(len(m.Question[0].Name)+1-2)

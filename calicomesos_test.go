@@ -1,6 +1,8 @@
 package calicomesos
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -17,6 +19,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/zone"
 	"github.com/calicomesos/calicomesos/test/loopback"
 
+	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/dnstest"
 	"github.com/coredns/coredns/plugin/test"
 	"github.com/coredns/coredns/request"
@@ -309,9 +312,61 @@ func TestTruncation(t *testing.T) {
 		if r.Len() > limit {
 			t.Errorf("%d tasks: %d octets of %d", tc.tasks, r.Len(), limit)
 		}
-		if !tc.extra && !tc.truncated && len(r.Extra) > 0 && limit-r.Len() > 60 {
+		if !tc.extra && !tc.truncated && len(r.Extra) > 0 && limit-r.Len() > 60+optionRoom {
 			t.Errorf("%d tasks: %d octets are left empty", tc.tasks, limit-r.Len())
 		}
+	}
+}
+
+// TestLargestMessage asks for more than UDP carries, as a client that says it can receive it.
+func TestLargestMessage(t *testing.T) {
+	s := largeApp(t, 4200)
+	for _, size := range []uint16{maxUDP - 1, maxUDP, maxUDP + 1, 65535} {
+		m := new(dns.Msg)
+		m.SetQuestion("app.marathon.mesos.", dns.TypeA)
+		m.SetEdns0(size, false)
+		r := s.exchange(m)
+		if r.Compress = true; !r.Truncated || r.Len() > maxUDP || r.Len() < maxUDP-200 {
+			t.Errorf("%d octets: %d, truncated %v", size, r.Len(), r.Truncated)
+		}
+	}
+}
+
+// TestRoomForOthers answers queries whose answers other plugins add to: options by *nsid*,
+// signatures by *dnssec*, TSIG by *tsig*. ANSWER fits, so that TC must not be set for what
+// they add.
+func TestRoomForOthers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		instances  int
+		do, signed bool
+		least      int // records in ADDITIONAL, and octets
+		most       int // octets
+		truncated  bool
+	}{
+		"options":                {15, false, false, 1, 1232 - optionRoom, false},
+		"signatures":             {8, true, false, 1, 1232 / 2, false},
+		"signatures, no room":    {15, true, false, 0, 1232, false},
+		"TSIG":                   {8, false, true, 0, 1232 - tsigRoom, false},
+		"TSIG, ANSWER beyond it": {20, false, true, 0, 1232 - tsigRoom, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := directState(t, bigState(t, tc.instances, tc.instances))
+			m := new(dns.Msg)
+			m.SetQuestion("_app-0._tcp.marathon.mesos.", dns.TypeSRV)
+			m.SetEdns0(1232, tc.do)
+			if tc.signed {
+				m.SetTsig("key.", dns.HmacSHA256, 300, time.Now().Unix())
+			}
+			w := dnstest.NewRecorder(&test.ResponseWriter{})
+			if _, err := p.ServeDNS(t.Context(), w, m); err != nil {
+				t.Fatal(err)
+			}
+			r := w.Msg
+			r.Compress = true
+			if r.Truncated != tc.truncated || r.Len() > tc.most || len(r.Extra) < tc.least || tc.least == 0 && len(r.Extra) > 0 {
+				t.Errorf("%d octets, want at most %d; truncated %v; %d in ANSWER, %d in ADDITIONAL", r.Len(), tc.most, r.Truncated, len(r.Answer), len(r.Extra))
+			}
+		})
 	}
 }
 
@@ -329,12 +384,17 @@ func TestServicesRotateEvenly(t *testing.T) {
 // direct is the plugin with a published cluster, without a server around it.
 func direct(tb testing.TB, tasks int) *CalicoMesos {
 	tb.Helper()
+	return directState(tb, bigState(tb, tasks, 3))
+}
+
+func directState(tb testing.TB, state *mesos.State) *CalicoMesos {
+	tb.Helper()
 	o := &options{ttl: defaultTTL, rules: rules{sources: []source{netinfo, host}, pointTo: "mesos."}}
 	o.zones = [schemes][]string{{"mesos."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa."}}
 	zones := o.newZones(nil, false)
 	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
 	c := cluster.New(nil)
-	c.State(bigState(tb, tasks, 3), cluster.Leader{ID: "m"}, time.Now())
+	c.State(state, cluster.Leader{ID: "m"}, time.Now())
 	ch := c.Flush()
 	p.Publish(&ch, watch.Status{Complete: true})
 	return &CalicoMesos{zones: zones.all()}
@@ -478,6 +538,66 @@ func TestTransferWithoutPlugin(t *testing.T) {
 }
 
 // TestNoQuestion leaves a message that asks nothing to the next plugin.
+// TestOtherOpcodes sends what a client has no business to send, for our zone and another.
+func TestOtherOpcodes(t *testing.T) {
+	c := direct(t, 3)
+	c.Next = test.NextHandler(dns.RcodeFormatError, nil)
+	for _, opcode := range []int{dns.OpcodeNotify, dns.OpcodeUpdate, dns.OpcodeStatus} {
+		for name, want := range map[string]int{"mesos.": dns.RcodeRefused, "app-0.marathon.mesos.": dns.RcodeRefused, "example.org.": dns.RcodeFormatError} {
+			m := new(dns.Msg).SetQuestion(name, dns.TypeSOA)
+			m.Opcode = opcode
+			if rcode, err := c.ServeDNS(t.Context(), &nobody{}, m); rcode != want || err != nil {
+				t.Errorf("%s of %s: %s, %v", dns.OpcodeToString[opcode], name, dns.RcodeToString[rcode], err)
+			}
+		}
+	}
+}
+
+// TestFallthrough_Nobody lets names fall through where no plugin follows that answers: they
+// are denied, as without fallthrough.
+func TestFallthrough_Nobody(t *testing.T) {
+	broken := errors.New("broken")
+	for name, tc := range map[string]struct {
+		next  plugin.Handler
+		name  string
+		rcode int // of the message, or -1 for none
+		err   error
+	}{
+		"nobody":                      {nil, "nope.mesos.", dns.RcodeNameError, nil},
+		"one that passes it on":       {passOn{}, "nope.mesos.", dns.RcodeNameError, nil},
+		"another name, nobody":        {nil, "example.org.", -1, errors.New("plugin/calicomesos: no next plugin found")},
+		"one that fails":              {test.NextHandler(dns.RcodeServerFailure, broken), "nope.mesos.", -1, broken},
+		"one that denies it and errs": {test.NextHandler(dns.RcodeNameError, errors.New("no next plugin found")), "nope.mesos.", -1, errors.New("no next plugin found")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := direct(t, 3)
+			c.Next = tc.next
+			c.Fall.SetZonesFromArgs(nil)
+			w := dnstest.NewRecorder(&test.ResponseWriter{})
+			_, err := c.ServeDNS(t.Context(), w, new(dns.Msg).SetQuestion(tc.name, dns.TypeA))
+			rcode := -1
+			if w.Msg != nil {
+				rcode = w.Msg.Rcode
+			}
+			if rcode != tc.rcode || fmt.Sprint(err) != fmt.Sprint(tc.err) {
+				t.Errorf("%d, %v", rcode, err)
+			}
+			if rcode == dns.RcodeNameError && (len(w.Msg.Ns) != 1 || !w.Msg.Authoritative) {
+				t.Errorf("answered %v", w.Msg)
+			}
+		})
+	}
+}
+
+// passOn is a last plugin with fallthrough, such as *hosts*.
+type passOn struct{}
+
+func (passOn) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	return plugin.NextOrFailure("hosts", nil, ctx, w, r)
+}
+
+func (passOn) Name() string { return "hosts" }
+
 func TestNoQuestion(t *testing.T) {
 	c := direct(t, 3)
 	c.Next = test.NextHandler(dns.RcodeFormatError, nil)

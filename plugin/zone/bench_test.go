@@ -67,7 +67,7 @@ func benchmarkLookup(b *testing.B, z *Zone) {
 			i := 0
 			for b.Loop() {
 				owner := owners[i&(1<<14-1)]
-				z.Current().Lookup(owner, owner, bc.qtype, uint32(i))
+				z.Current().Lookup(owner, owner, bc.qtype, uint32(i), maxAnswer)
 				i++
 			}
 		})

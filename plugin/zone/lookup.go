@@ -4,14 +4,11 @@ import (
 	"encoding/binary"
 	"iter"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
 )
-
-// maxAnswer bounds the records in an answer. More never fit: an address takes 16 octets of
-// the 65535 in a message.
-const maxAnswer = 4096
 
 // Result is the answer to a question.
 type Result struct {
@@ -24,8 +21,8 @@ type Result struct {
 // Lookup answers a question for rel, a name relative to the origin in lower case. The
 // records in Answer are owned by qname, the name as it was asked. SRV records are rotated:
 // rotate, modulo their number, is the index of the first. Their addresses follow in the
-// same order.
-func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32) Result {
+// same order. Of a larger set most records are returned, in turn by rotate.
+func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most int) Result {
 	name := g.zone.split(Rel(rel))
 	n := g.find(name.Rel)
 	rrs := n.served(name.Sub)
@@ -40,10 +37,9 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32) Resu
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		rrs = ofType(rrs, qtype)
-		r.Answer = g.makeRRs(rrs[:min(len(rrs), maxAnswer)], qname)
+		r.Answer = g.makeRRs(window(ofType(rrs, qtype), rotate, most), qname)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate)
+		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate, most)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
@@ -76,17 +72,26 @@ type addressRR struct {
 	octets [net.IPv4len]byte
 }
 
+// window returns rrs, or most of them from the index rotate on, modulo their number.
+func window(rrs []rr, rotate uint32, most int) []rr {
+	if len(rrs) <= most {
+		return rrs
+	}
+	first := int(rotate % uint32(len(rrs)))
+	if first+most <= len(rrs) {
+		return rrs[first : first+most]
+	}
+	return slices.Concat(rrs[first:], rrs[:first+most-len(rrs)])
+}
+
 // services returns SRV records and the addresses of their targets, in few allocations,
 // since every question makes its answer anew.
-func (g *Generation) services(rrs []rr, qname string, rotate uint32) (answer, additional []dns.RR) {
+func (g *Generation) services(rrs []rr, qname string, rotate uint32, most int) (answer, additional []dns.RR) {
 	if len(rrs) == 0 {
 		return nil, nil
 	}
+	rrs = window(rrs, rotate, most)
 	first := int(rotate % uint32(len(rrs)))
-	if len(rrs) > maxAnswer {
-		first = min(first, len(rrs)-maxAnswer)
-		rrs, first = rrs[first:first+maxAnswer], 0
-	}
 	length := 0
 	for i := range rrs {
 		length += g.zone.length(rrs[i].target())

@@ -73,7 +73,7 @@ func TestLookup(t *testing.T) {
 		{"", dns.TypeSOA, true, fmt.Sprintf("ns1.mesos. hostmaster.mesos. %d 60 10 86400 5", z.Current().Serial()), ""},
 		{"", dns.TypeA, true, "", ""},
 	} {
-		r := z.Current().Lookup(tc.owner, tc.owner+".mesos.", tc.qtype, 0)
+		r := z.Current().Lookup(tc.owner, tc.owner+".mesos.", tc.qtype, 0, maxAnswer)
 		if r.Exists != tc.exists || data(r.Answer) != tc.answer || data(r.Additional) != tc.additional {
 			t.Errorf("%q %s: exists %v, answer %q, additional %q", tc.owner, dns.TypeToString[tc.qtype], r.Exists, data(r.Answer), data(r.Additional))
 		}
@@ -99,7 +99,7 @@ func TestServicesRotate(t *testing.T) {
 	tx.Publish(now, Status{Complete: true})
 	firsts := make(map[string]bool)
 	for rotate := range uint32(3) {
-		r := z.Current().Lookup("_t._tcp.f", "_t._tcp.f.mesos.", dns.TypeSRV, rotate)
+		r := z.Current().Lookup("_t._tcp.f", "_t._tcp.f.mesos.", dns.TypeSRV, rotate, maxAnswer)
 		first := r.Answer[0].(*dns.SRV).Target
 		firsts[first] = true
 		if len(r.Answer) != 3 || len(r.Additional) != 3 || r.Additional[0].Header().Name != first {
@@ -149,11 +149,11 @@ func TestShared(t *testing.T) {
 				}
 				tx.Publish(now, Status{Complete: true})
 			}
-			got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0).Answer) + data(z.Current().Lookup("x", "x.mesos.", dns.TypePTR, 0).Answer)
+			got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0, maxAnswer).Answer) + data(z.Current().Lookup("x", "x.mesos.", dns.TypePTR, 0, maxAnswer).Answer)
 			if got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
-			if exists := z.Current().Lookup("x", "x.mesos.", dns.TypeTXT, 0).Exists; exists != (tc.want != "") {
+			if exists := z.Current().Lookup("x", "x.mesos.", dns.TypeTXT, 0, maxAnswer).Exists; exists != (tc.want != "") {
 				t.Errorf("exists is %v", exists)
 			}
 		})
@@ -248,17 +248,17 @@ func TestSubs(t *testing.T) {
 	for owner, want := range map[string]string{
 		"a.f.slave": "192.0.2.1", "b.f.slave": "192.0.2.2", "slave": "192.0.2.3 192.0.2.4", "f.slave": "", "a.f": "nope", "x.slave": "nope",
 	} {
-		r := z.Current().Lookup(owner, owner+".mesos.", dns.TypeA, 0)
+		r := z.Current().Lookup(owner, owner+".mesos.", dns.TypeA, 0, maxAnswer)
 		if r.Exists != (want != "nope") || r.Exists && data(r.Answer) != want {
 			t.Errorf("%s: exists: %v, %q", owner, r.Exists, data(r.Answer))
 		}
 	}
-	if r := z.Current().Lookup("s", "s.mesos.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 a.f.slave.mesos." || data(r.Additional) != "192.0.2.1" {
+	if r := z.Current().Lookup("s", "s.mesos.", dns.TypeSRV, 0, maxAnswer); data(r.Answer) != "0 1 80 a.f.slave.mesos." || data(r.Additional) != "192.0.2.1" {
 		t.Errorf("SRV: %q, %q", data(r.Answer), data(r.Additional))
 	}
 	z = New(Config{Origin: "mesos.", NS: "ns1.slave.mesos.", Addrs: []netip.Addr{addr("192.0.2.5")}, Subs: []string{"slave"}})
 	z.Begin().Publish(now, Status{Complete: true})
-	if r := z.Current().Lookup("", "mesos.", dns.TypeNS, 0); data(r.Answer) != "ns1.slave.mesos." || data(r.Additional) != "192.0.2.5" {
+	if r := z.Current().Lookup("", "mesos.", dns.TypeNS, 0, maxAnswer); data(r.Answer) != "ns1.slave.mesos." || data(r.Additional) != "192.0.2.5" {
 		t.Errorf("NS: %q, %q", data(r.Answer), data(r.Additional))
 	}
 }
@@ -282,7 +282,7 @@ func TestAddressAndService(t *testing.T) {
 	tx.Add(Rel("x"), Address(addr("10.0.0.1")))
 	tx.Publish(now, Status{Complete: true})
 	for qtype, want := range map[uint16]string{dns.TypeA: "10.0.0.1", dns.TypeSRV: "0 1 2560 t.marathon.mesos."} {
-		if got := data(z.Current().Lookup("x", "x.mesos.", qtype, 0).Answer); got != want {
+		if got := data(z.Current().Lookup("x", "x.mesos.", qtype, 0, maxAnswer).Answer); got != want {
 			t.Errorf("%s: %q", dns.TypeToString[qtype], got)
 		}
 	}
@@ -310,7 +310,7 @@ func TestRoot(t *testing.T) {
 			}
 		}
 	}
-	if r := z.Current().Lookup("x", "x.", dns.TypeSRV, 0); data(r.Answer) != "0 1 80 y." {
+	if r := z.Current().Lookup("x", "x.", dns.TypeSRV, 0, maxAnswer); data(r.Answer) != "0 1 80 y." {
 		t.Errorf("answer %s", data(r.Answer))
 	}
 }
@@ -336,13 +336,13 @@ func TestRecordsOfTheApex(t *testing.T) {
 	tx := z.Begin()
 	tx.Add(Rel(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
-	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "a.mesos." {
+	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0, maxAnswer); data(r.Answer) != "a.mesos." {
 		t.Errorf("answer %s", data(r.Answer))
 	}
 	tx = z.Begin()
 	tx.Remove(Rel(""), Pointer("a.mesos."))
 	tx.Publish(now, Status{Complete: true})
-	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0); data(r.Answer) != "" || !r.Exists {
+	if r := z.Current().Lookup("", z.Origin, dns.TypePTR, 0, maxAnswer); data(r.Answer) != "" || !r.Exists {
 		t.Errorf("answer %s, exists %v", data(r.Answer), r.Exists)
 	}
 }
@@ -352,7 +352,7 @@ func TestNested(t *testing.T) {
 	z := New(Config{Origin: "mesos.", NS: "ns1.mesos.", Nested: []string{"dc.eu.mesos.", "eu2.mesos.", "example.", "x.dc.slave.mesos."}, Subs: []string{"slave"}})
 	z.Begin().Publish(now, Status{Complete: true})
 	for owner, want := range map[string]bool{"eu": true, "x.eu": false, "eu2": false, "example": false, "dc.slave": true, "slave": true, "dc": false} {
-		if got := z.Current().Lookup(owner, "", dns.TypeA, 0).Exists; got != want {
+		if got := z.Current().Lookup(owner, "", dns.TypeA, 0, maxAnswer).Exists; got != want {
 			t.Errorf("%s exists: %v", owner, got)
 		}
 	}
@@ -362,7 +362,7 @@ func TestNested(t *testing.T) {
 	tx = z.Begin()
 	tx.Remove(Rel("a.eu"), Address(addr("192.0.2.1")))
 	tx.Publish(now, Status{Complete: true})
-	if !z.Current().Lookup("eu", "", dns.TypeA, 0).Exists {
+	if !z.Current().Lookup("eu", "", dns.TypeA, 0, maxAnswer).Exists {
 		t.Error("eu went with a name below it")
 	}
 }
@@ -379,8 +379,39 @@ func TestAdditionalOnce(t *testing.T) {
 		}
 	}
 	tx.Publish(now, Status{Complete: true})
-	if r := z.Current().Lookup("_t._tcp.f", "", dns.TypeSRV, 7); len(r.Answer) != 120 || len(r.Additional) != 40 {
+	if r := z.Current().Lookup("_t._tcp.f", "", dns.TypeSRV, 7, maxAnswer); len(r.Answer) != 120 || len(r.Additional) != 40 {
 		t.Errorf("%d services, %d addresses", len(r.Answer), len(r.Additional))
+	}
+}
+
+// maxAnswer is more than the tests' sets have.
+const maxAnswer = 4096
+
+// TestLookup_Most asks for a part of a set: each record must come about as often.
+func TestLookup_Most(t *testing.T) {
+	z := newZone("mesos.")
+	tx := z.Begin()
+	for i := range 10 {
+		tx.Add(Rel("x"), Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})))
+		tx.Add(Rel("x"), Service(Rel(fmt.Sprintf("t%d", i)), 80))
+	}
+	tx.Publish(now, Status{Complete: true})
+	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV} {
+		times := make(map[string]int)
+		for rotate := range uint32(100) {
+			r := z.Current().Lookup("x", "x.mesos.", qtype, rotate, 4)
+			if len(r.Answer) != 4 {
+				t.Fatalf("%d records", len(r.Answer))
+			}
+			for _, rr := range r.Answer {
+				times[rr.String()]++
+			}
+		}
+		for rr, n := range times {
+			if n != 40 {
+				t.Errorf("%s comes %d times of 100, want 40", rr, n)
+			}
+		}
 	}
 }
 
@@ -460,7 +491,7 @@ func TestTransactionNumbersStartAgain(t *testing.T) {
 	z.txs = 1<<32 - 1
 	z.Begin() // and is left alone
 	z.Begin().Add(Rel("y"), Address(addr("192.0.2.1")))
-	if old.Lookup("y", "y.mesos.", dns.TypeA, 0).Exists {
+	if old.Lookup("y", "y.mesos.", dns.TypeA, 0, maxAnswer).Exists {
 		t.Error("the old generation has what was not published")
 	}
 	z.txs = 1<<32 - 2
@@ -469,10 +500,10 @@ func TestTransactionNumbersStartAgain(t *testing.T) {
 		tx.Add(Rel("x"), Address(netip.AddrFrom4([4]byte{192, 0, 2, byte(2 + i)})))
 		tx.Publish(now, Status{Complete: true})
 	}
-	if got := data(old.Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1" {
+	if got := data(old.Lookup("x", "x.mesos.", dns.TypeA, 0, maxAnswer).Answer); got != "192.0.2.1" {
 		t.Errorf("the old generation answers %q", got)
 	}
-	if got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0).Answer); got != "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5" {
+	if got := data(z.Current().Lookup("x", "x.mesos.", dns.TypeA, 0, maxAnswer).Answer); got != "192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5" {
 		t.Errorf("the new generation answers %q", got)
 	}
 }
@@ -589,7 +620,7 @@ func compareWithFile(t *testing.T, w *world, z *Zone) {
 		if _, err := handler.ServeDNS(t.Context(), rec, m); err != nil {
 			t.Fatal(err)
 		}
-		got := z.Current().Lookup(owner, name, qtype, w.r.Uint32())
+		got := z.Current().Lookup(owner, name, qtype, w.r.Uint32(), maxAnswer)
 		if exists := rec.Msg.Rcode == dns.RcodeSuccess; got.Exists != exists || set(got.Answer) != set(rec.Msg.Answer) {
 			t.Fatalf("%s %s: exists %v %v, file has %v %v", name, dns.TypeToString[qtype], got.Exists, got.Answer, exists, rec.Msg.Answer)
 		}
