@@ -15,6 +15,7 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/snapshot"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
@@ -344,6 +345,9 @@ func parseSnapshot(o *options, args []string) error {
 	}
 	if err == nil {
 		o.cluster.snapshot, err = resolvePath(args[0])
+	}
+	if err == nil {
+		err = snapshot.CheckDir(o.cluster.snapshot)
 	}
 	if err != nil {
 		return fmt.Errorf("%q: %w", args[0], err)

@@ -492,7 +492,8 @@ func TestSnapshotProperty(t *testing.T) {
 }
 
 // TestSnapshotOwner reloads to another cluster with the same file for a snapshot:
-// a reload that fails leaves it alone, and one that does not has it written.
+// a reload that fails leaves it alone, and one that does not has it written once the snapshot
+// of the first is out of the way.
 func TestSnapshotOwner(t *testing.T) {
 	_, first := countedTutorial(t)
 	m := mesostest.NewMaster(15 * time.Second)
@@ -528,6 +529,12 @@ func TestSnapshotOwner(t *testing.T) {
 	if err := s.restart(stanza(second.URL), ""); err != nil {
 		t.Fatal(err)
 	}
+	s.stop()
+	written(first.URL)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	s = startServer(t, stanza(second.URL))
 	s.stop()
 	written(second.URL)
 }

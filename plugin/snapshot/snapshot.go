@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,16 +32,20 @@ const (
 	// maxHeader bounds the header, in bytes. Most of it is the addresses of hostnames, of
 	// which a cluster has at most a few per agent.
 	maxHeader = 64 << 20
+	// maxEndpoints bounds what is read of it for the endpoints, in bytes.
+	maxEndpoints = 1 << 20
 )
 
 // Errors of Read and Write.
 var (
 	// errForeign is returned for a file that is not a snapshot. Write does not replace it.
 	errForeign = errors.New("not a snapshot of calicomesos")
+	// errCluster is returned by Write for a snapshot that shares no endpoint with the new one.
+	errCluster = errors.New("it is of another cluster")
 	// errTorn is returned for a snapshot that lacks a part, or whose parts were changed.
 	errTorn = errors.New("torn snapshot: its checksum does not match")
 
-	errVersion = errors.New("snapshot of an unknown version")
+	errVersion = errors.New("snapshot of a newer version")
 )
 
 // Snapshot is a cluster as it was known at one moment.
@@ -59,10 +64,25 @@ type Header struct {
 	Hosts     map[string][]netip.Addr `json:"hosts,omitempty"` // what hostnames resolved to
 }
 
+// Of reports whether the snapshot is of a cluster with one of these endpoints.
+func (h *Header) Of(endpoints []string) bool {
+	return slices.ContainsFunc(h.Endpoints, func(e string) bool { return slices.Contains(endpoints, e) })
+}
+
+// CheckDir returns why no snapshot can be written to the directory of a file, or nil.
+func CheckDir(file string) error {
+	f, err := createTemporary(file)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
 // Write replaces the file by s, whole or not at all. Only its owner can read it. A file that
-// is not a snapshot, or cannot be read, is not replaced.
+// is not a snapshot, is one of a newer version or of another cluster, or cannot be read, is
+// not replaced. Several processes may write one file: the last one wins.
 func Write(file string, s *Snapshot) error {
-	return operations{createFile, os.Rename, syncDir}.replace(file, s)
+	return operations{createTemporary, os.Rename, syncDir}.replace(file, s)
 }
 
 // operations are those on the file system whose order matters.
@@ -74,21 +94,20 @@ type operations struct {
 
 type syncWriter interface {
 	io.WriteCloser
+	Name() string
 	Sync() error
 }
 
 func (o operations) replace(file string, s *Snapshot) error {
-	if err := replaceable(file); err != nil {
+	if err := replaceable(file, s.Endpoints); err != nil {
 		return err
 	}
-	temporary := file + ".tmp"
-	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := o.create(temporary)
+	removeLeftOver(file)
+	f, err := o.create(file)
 	if err != nil {
 		return err
 	}
+	temporary := f.Name()
 	err = write(f, s)
 	if err == nil {
 		err = f.Sync()
@@ -106,8 +125,31 @@ func (o operations) replace(file string, s *Snapshot) error {
 	return o.syncDir(filepath.Dir(file))
 }
 
-func createFile(file string) (syncWriter, error) {
-	return os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// createTemporary creates a file beside the snapshot's with a name of its own, since
+// another process may write to the same snapshot. Only its owner can read it.
+func createTemporary(file string) (syncWriter, error) {
+	return os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp")
+}
+
+// leftOver is the age at which a temporary file is of a process that has ended, since no
+// write takes so long.
+const leftOver = time.Hour
+
+// removeLeftOver removes the temporary files of processes that were killed.
+func removeLeftOver(file string) {
+	entries, err := os.ReadDir(filepath.Dir(file))
+	if err != nil {
+		return // creating a file says why
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, filepath.Base(file)+".") || !strings.HasSuffix(name, ".tmp") {
+			continue
+		}
+		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftOver {
+			_ = os.Remove(filepath.Join(filepath.Dir(file), name)) // only takes up room
+		}
+	}
 }
 
 func write(f io.Writer, s *Snapshot) error {
@@ -201,17 +243,47 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// replaceable returns why the file must not be replaced, or nil.
-func replaceable(file string) error {
+// replaceable returns why the file must not be replaced by a snapshot of the cluster with
+// these endpoints, or nil.
+func replaceable(file string, endpoints []string) error {
 	f, _, err := open(file)
 	if err == nil {
 		defer f.Close()
 		err = readMagic(f)
 	}
-	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTorn) || errors.Is(err, errVersion) {
+	if err == nil {
+		err = checkCluster(f, endpoints)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTorn) {
 		return nil
 	}
 	return fmt.Errorf("refused to replace it: %w", err)
+}
+
+// checkCluster returns errCluster if a snapshot is of another cluster than the one with
+// these endpoints. They are the first field of its header, which may be long.
+func checkCluster(f io.ReadSeeker, endpoints []string) error {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	r := bufio.NewReader(io.LimitReader(f, maxEndpoints))
+	if _, err := r.ReadSlice('\n'); err != nil {
+		return errTorn
+	}
+	d := json.NewDecoder(r)
+	for range 2 { // the brace, and the name of the field
+		if _, err := d.Token(); err != nil {
+			return errTorn
+		}
+	}
+	var h Header
+	if err := d.Decode(&h.Endpoints); err != nil {
+		return errTorn
+	}
+	if !h.Of(endpoints) {
+		return errCluster
+	}
+	return nil
 }
 
 // open opens a regular file, and returns its size.
@@ -245,7 +317,9 @@ func readMagic(f io.Reader) error {
 		return errForeign
 	case err != nil:
 		return errTorn
-	case v != version:
+	case v < version:
+		return errTorn
+	case v > version:
 		return fmt.Errorf("%w: %d", errVersion, v)
 	}
 	return nil

@@ -10,7 +10,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -112,27 +114,45 @@ func TestOther(t *testing.T) {
 		"a text":  {func(f string) error { return os.WriteFile(f, []byte("root:x:0:0:root:/root:/bin/bash\n"), 0o600) }, "not a snapshot", false},
 		"the future": {func(f string) error {
 			return os.WriteFile(f, []byte("calicomesos snapshot 2\nxyz"), 0o600)
-		}, "unknown version: 2", true},
+		}, "newer version: 2", false},
+		"the past": {func(f string) error {
+			return os.WriteFile(f, []byte("calicomesos snapshot 0\nxyz"), 0o600)
+		}, "torn", true},
+		"another cluster": {func(f string) error {
+			s := example()
+			s.Endpoints = []string{"elsewhere:5050"}
+			return Write(f, s)
+		}, "", false},
+		"this cluster, with more masters": {func(f string) error {
+			s := example()
+			s.Endpoints = append([]string{"elsewhere:5050"}, s.Endpoints...)
+			return Write(f, s)
+		}, "", true},
+		"no header": {func(f string) error {
+			return os.WriteFile(f, []byte("calicomesos snapshot 1\n[7"), 0o600)
+		}, "torn", true},
 		"a directory":  {func(f string) error { return os.Mkdir(f, 0o700) }, "not a snapshot", false},
 		"a pipe":       {func(f string) error { return syscall.Mkfifo(f, 0o600) }, "not a snapshot", false},
 		"no directory": {func(f string) error { return os.Remove(filepath.Dir(f)) }, fs.ErrNotExist.Error(), false},
-		"a left-over": {func(f string) error {
-			return os.Symlink("/etc/hostname", f+".tmp")
-		}, fs.ErrNotExist.Error(), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "snapshot")
 			if err := tc.make(file); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := Read(file); err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), "no such file or directory", fs.ErrNotExist.Error()), tc.want) {
+			before, err := Read(file)
+			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(strings.ReplaceAll(err.Error(), "no such file or directory", fs.ErrNotExist.Error()), tc.want) {
 				t.Errorf("read: %v, want %s", err, tc.want)
 			}
 			if err := Write(file, example()); (err == nil) != tc.replaced {
 				t.Errorf("write: %v", err)
 			}
-			if _, err := Read(file); (err == nil) != tc.replaced {
-				t.Errorf("read again: %v", err)
+			after, err := Read(file)
+			if tc.replaced && (err != nil || !slices.Equal(after.Endpoints, example().Endpoints)) {
+				t.Errorf("read again: %+v, %v", after, err)
+			}
+			if !tc.replaced && !reflect.DeepEqual(before, after) {
+				t.Errorf("read again: %+v, %v, before %+v", after, err, before)
 			}
 		})
 	}
@@ -189,7 +209,7 @@ func TestWrite_Order(t *testing.T) {
 	o := operations{
 		create: func(file string) (syncWriter, error) {
 			done = append(done, "create "+filepath.Base(file))
-			f, err := createFile(file)
+			f, err := createTemporary(file)
 			return recordedFile{f, &done}, err
 		},
 		rename: func(from, to string) error {
@@ -205,8 +225,69 @@ func TestWrite_Order(t *testing.T) {
 	if err := o.replace(file, example()); err != nil {
 		t.Fatal(err)
 	}
-	if want := "create snapshot.tmp, write, sync, close, rename to snapshot, sync directory"; strings.Join(done, ", ") != want {
+	if want := "create snapshot, write, sync, close, rename to snapshot, sync directory"; strings.Join(done, ", ") != want {
 		t.Errorf("%s, want %s", strings.Join(done, ", "), want)
+	}
+}
+
+// TestWrite_LeftOver finds the temporary files of others: old ones go, no other file does.
+func TestWrite_LeftOver(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "snapshot")
+	long := time.Now().Add(-2 * leftOver)
+	for _, name := range []string{"snapshot.123.tmp", "other.123.tmp", "snapshot.old", "snapshot.456.tmp"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if name != "snapshot.456.tmp" {
+			if err := os.Chtimes(filepath.Join(dir, name), long, long); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := Write(file, example()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if want := []string{"other.123.tmp", "snapshot", "snapshot.456.tmp", "snapshot.old"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("%q, %v, want %q", names, err, want)
+	}
+}
+
+// TestWrite_Together writes one file by several writers at once: it is whole at each moment.
+func TestWrite_Together(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "snapshot")
+	var writers sync.WaitGroup
+	for range 4 {
+		writers.Go(func() {
+			for range 10 {
+				if err := Write(file, example()); err != nil {
+					t.Error(err)
+				}
+				if _, err := Read(file); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	writers.Wait()
+}
+
+// TestCheckDir looks whether a snapshot could be written, and leaves nothing.
+func TestCheckDir(t *testing.T) {
+	dir := t.TempDir()
+	if err := CheckDir(filepath.Join(dir, "snapshot")); err != nil {
+		t.Error(err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("left over: %v, %v", entries, err)
+	}
+	if err := CheckDir(filepath.Join(dir, "nowhere", "snapshot")); err == nil {
+		t.Error("a snapshot can be written to no directory")
 	}
 }
 

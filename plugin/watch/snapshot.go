@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/logstate"
@@ -54,7 +53,8 @@ func (w *Watcher) loadSnapshot(began int64) {
 	}
 	log.Infof("Loaded the snapshot of %s of %s: %d tasks, %d agents", w.Name, s.Heard.Format(time.RFC3339), len(s.State.Tasks), len(s.State.Agents))
 	w.Resolver.Seed(s.Hosts)
-	w.heard.CompareAndSwap(began, s.Heard.UnixNano()) // unless a master has spoken meanwhile
+	// Unless a master has spoken meanwhile, and not in the future, if a clock was put back.
+	w.heard.CompareAndSwap(began, min(s.Heard.UnixNano(), began))
 	w.leader = leaderInfo{Endpoint: s.Endpoint, Master: s.Leader}
 	for _, m := range s.Masters {
 		if u, err := url.Parse(m); err == nil {
@@ -76,7 +76,7 @@ func (w *Watcher) readSnapshot() *snapshot.Snapshot {
 		log.Infof("Found no snapshot %s of %s yet", w.Snapshot.File, w.Name)
 	case err != nil:
 		log.Warningf("Ignored the snapshot %s: %v", w.Snapshot.File, err)
-	case !slices.ContainsFunc(s.Endpoints, func(e string) bool { return slices.Contains(w.Snapshot.Endpoints, e) }):
+	case !s.Of(w.Snapshot.Endpoints):
 		log.Warningf("Ignored the snapshot %s: it is of another cluster", w.Snapshot.File)
 	default:
 		return s
