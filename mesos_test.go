@@ -351,7 +351,9 @@ func TestUnknownReference(t *testing.T) {
 		state.Agents.Agents = append(state.Agents.Agents, tut.Agent(2, "172.24.197.103"))
 		m.Load(state) // without an event
 		m.AddTask(tut.Task(mesostest.App{Name: "late", Network: "calico"}, "late.1", 2, "192.168.1.1"))
-		exists := func() bool { return p.zones[mesosDNS][0].Current().Lookup("late.marathon", "", dns.TypeA, 0, 4096).Exists }
+		exists := func() bool {
+			return p.zones[mesosDNS][0].Current().Lookup("late.marathon", "", dns.TypeA, 0, 4096).Exists
+		}
 		pass(4 * time.Second)
 		if exists() {
 			t.Error("a task of an unknown agent is published")

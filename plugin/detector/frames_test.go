@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -141,7 +142,7 @@ func TestMemberConn_Rejects(t *testing.T) {
 			var rejected error
 			c := connWith(tc.frames, func(err error) { rejected = err })
 			_, err := io.ReadAll(c)
-			if err == nil || err != rejected || !strings.Contains(err.Error(), tc.want) {
+			if err == nil || !errors.Is(err, rejected) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("read %v, rejected %v, want %q", err, rejected, tc.want)
 			}
 		})

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/configfile"
 	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/wake"
@@ -58,11 +58,14 @@ func (z *ZooKeeper) String() string { return "zk://" + strings.Join(z.Servers, "
 // `file:///PATH` of a file that holds such a URL. Errors quote neither user nor password.
 func ParseZooKeeper(endpoint string) (*ZooKeeper, error) {
 	if file, ok := cutScheme(endpoint, "file"); ok {
-		b, err := os.ReadFile(file)
+		b, mode, err := configfile.Read(file, maxURLFile)
 		if err != nil {
 			return nil, err
 		}
-		endpoint = strings.TrimSpace(string(b[:min(len(b), maxURLFile)]))
+		endpoint = strings.TrimSpace(string(b))
+		if mode&0o004 != 0 && strings.Contains(endpoint, "@") {
+			log.Warningf("Everybody can read ZooKeeper's password in %s: its mode is %#o", file, mode.Perm())
+		}
 		if _, ok := cutScheme(endpoint, "zk"); !ok {
 			return nil, errors.New("the file must hold a zk:// URL")
 		}

@@ -64,7 +64,7 @@ func NewClient(c Config) *Client {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	client := &Client{credentials: c.Credentials, http: &httpClient{tls: c.TLS, suites: masterSuites, dial: c.Dial}, login: &httpClient{dial: c.Dial}}
+	client := &Client{credentials: c.Credentials, http: newHTTPClient(c.TLS, masterSuites, c.Dial), login: newHTTPClient(nil, nil, c.Dial)}
 	if c.TLS != nil {
 		client.login.tls = &TLS{Files: c.TLS.Files}
 	}

@@ -17,6 +17,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/configfile"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
+
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -40,6 +43,7 @@ type Credentials struct {
 	file string
 
 	mu      sync.Mutex
+	reading logstate.State
 	state   fileStates
 	secret  *secret
 	token   string // of a service account that is logged in, else ""
@@ -59,7 +63,7 @@ type secret struct {
 
 // LoadCredentials reads a credentials file. Errors do not quote it.
 func LoadCredentials(file string) (*Credentials, error) {
-	c := &Credentials{file: file}
+	c := &Credentials{file: file, reading: logstate.State{Log: log}}
 	return c, c.read()
 }
 
@@ -72,18 +76,16 @@ func (c *Credentials) read() error {
 	if c.secret != nil && state.equal(c.state) {
 		return nil
 	}
-	f, err := os.Open(c.file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxCredentials))
+	b, mode, err := configfile.Read(c.file, maxCredentials)
 	if err != nil {
 		return err
 	}
 	s, err := parseSecret(b)
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.file, err)
+	}
+	if mode&0o004 != 0 {
+		log.Warningf("Everybody can read the credentials in %s: its mode is %#o", c.file, mode.Perm())
 	}
 	c.secret, c.state, c.token = s, state, ""
 	return nil
@@ -138,8 +140,13 @@ func (s *secret) checkPrincipal() error {
 func (c *Credentials) authorize(ctx context.Context, client *httpClient, req *http.Request) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.read(); err != nil && c.secret == nil {
+	switch err := c.read(); {
+	case err == nil:
+		c.reading.Recovered("Read the credentials in %s", c.file)
+	case c.secret == nil:
 		return err
+	default:
+		c.reading.Failed("Reading the credentials failed, those read before are used: %v", err)
 	}
 	if c.secret.key == nil {
 		req.SetBasicAuth(c.secret.Principal, c.secret.Secret)

@@ -1,6 +1,7 @@
 package mesos
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -9,7 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"log"
+	golog "log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +76,51 @@ func TestLoadCredentials(t *testing.T) {
 	}
 	if _, err := LoadCredentials(filepath.Join(dir, "nowhere")); err == nil {
 		t.Error("a file that is not there is read")
+	}
+}
+
+// TestCredentials_Files reads credentials from what is no file of credentials, at the start
+// and later, and looks at the log: nobody may have to guess.
+func TestCredentials_Files(t *testing.T) {
+	var logged bytes.Buffer
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(io.Discard)
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	large := writeFile(t, filepath.Join(dir, "large"), "dns "+strings.Repeat("x", maxCredentials))
+	for file, want := range map[string]string{pipe: "not a regular file", "/dev/zero": "not a regular file", large: "larger than"} {
+		if _, err := LoadCredentials(file); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", file, err, want)
+		}
+		if _, err := (&TLS{Files: []string{file}}).Load(); err == nil || want != "larger than" && !strings.Contains(err.Error(), want) {
+			t.Errorf("TLS from %s: %v, want %s", file, err, want)
+		}
+	}
+	file := writeFile(t, filepath.Join(dir, "credentials"), "dns hunter2")
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := LoadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, "hunter2")
+	for range 3 {
+		if err := c.authorize(t.Context(), nil, httptest.NewRequest(http.MethodPost, "/", nil)); err != nil {
+			t.Error(err)
+		}
+	}
+	writeFile(t, file, "dns hunter22")
+	if err := c.authorize(t.Context(), nil, httptest.NewRequest(http.MethodPost, "/", nil)); err != nil {
+		t.Error(err)
+	}
+	for text, times := range map[string]int{"its mode is 0644": 2, "those read before are used: ": 1, "Read the credentials in": 1, "hunter2": 0} {
+		if got := strings.Count(logged.String(), text); got != times {
+			t.Errorf("%q is logged %d times, want %d:\n%s", text, got, times, &logged)
+		}
 	}
 }
 
@@ -300,7 +347,7 @@ func TestTLS_Suites(t *testing.T) {
 			nothing := ""
 			a.want.Store(&nothing)
 			srv := httptest.NewUnstartedServer(a)
-			srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+			srv.Config.ErrorLog = golog.New(io.Discard, "", 0)
 			srv.TLS = &tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tc.suite}}
 			srv.StartTLS()
 			defer srv.Close()

@@ -355,7 +355,6 @@ type statusOwner struct {
 
 // status decodes a TaskStatus into s, and into own if that is not nil.
 func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
-	var at float64
 	f := scan(b)
 	for f.next() {
 		switch f.num {
@@ -367,8 +366,6 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 			if own != nil {
 				own.state = TaskState(int32(f.u))
 			}
-		case 6:
-			at = f.double()
 		case 8:
 			s.Health = Unhealthy
 			if f.u != 0 {
@@ -386,10 +383,6 @@ func (d *decoder) status(b []byte, s *Status, own *statusOwner) error {
 		case 13:
 			f.nested(d.containerStatus(f.b, s))
 		}
-	}
-	s.networksTime, s.healthTime = at, at
-	if s.Labels != nil {
-		s.Labels.time = at
 	}
 	return f.err
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -306,7 +307,7 @@ func TestMasterAddress(t *testing.T) {
 	}
 }
 
-// TestStatuses merges what statuses say, in any order of their timestamps.
+// TestStatuses merges what statuses say, in the order of the list: clocks decide nothing.
 func TestStatuses(t *testing.T) {
 	network := func(addr string) *mesostest.ContainerStatus {
 		return &mesostest.ContainerStatus{NetworkInfos: []mesostest.NetworkInfo{{IPAddresses: []mesostest.IPAddress{{IPAddress: addr}}}}}
@@ -317,12 +318,15 @@ func TestStatuses(t *testing.T) {
 		addr     string
 		health   Health
 	}{
-		"the newest with an address": {[]mesostest.TaskStatus{
+		"the last with an address": {[]mesostest.TaskStatus{
 			{Timestamp: 1, ContainerStatus: network("10.0.0.1")}, {Timestamp: 2, ContainerStatus: network("10.0.0.2")},
 		}, "10.0.0.2", HealthUnknown},
-		"out of order": {[]mesostest.TaskStatus{
+		"a clock that was put back": {[]mesostest.TaskStatus{
 			{Timestamp: 2, ContainerStatus: network("10.0.0.2")}, {Timestamp: 1, ContainerStatus: network("10.0.0.1")},
-		}, "10.0.0.2", HealthUnknown},
+		}, "10.0.0.1", HealthUnknown},
+		"a time that is no number": {[]mesostest.TaskStatus{
+			{Timestamp: math.NaN(), ContainerStatus: network("10.0.0.2"), Healthy: &yes}, {Timestamp: 1, ContainerStatus: network("10.0.0.1"), Healthy: &no},
+		}, "10.0.0.1", Unhealthy},
 		"a health result without networks": {[]mesostest.TaskStatus{
 			{Timestamp: 1, ContainerStatus: network("10.0.0.1")}, {Timestamp: 2, Healthy: &no},
 		}, "10.0.0.1", Unhealthy},
@@ -336,9 +340,8 @@ func TestStatuses(t *testing.T) {
 		"an address after one that is none": {[]mesostest.TaskStatus{
 			{Timestamp: 2, ContainerStatus: network("nonsense")}, {Timestamp: 1, ContainerStatus: network("10.0.0.1")},
 		}, "10.0.0.1", HealthUnknown},
-		"healthy again":           {[]mesostest.TaskStatus{{Timestamp: 1, Healthy: &no}, {Timestamp: 2, Healthy: &yes}}, "", Healthy},
-		"healthy, reported late":  {[]mesostest.TaskStatus{{Timestamp: 2, Healthy: &no}, {Timestamp: 1, Healthy: &yes}}, "", Unhealthy},
-		"of one time, the latter": {[]mesostest.TaskStatus{{Healthy: &no}, {Healthy: &yes}}, "", Healthy},
+		"healthy again":             {[]mesostest.TaskStatus{{Timestamp: 1, Healthy: &no}, {Timestamp: 2, Healthy: &yes}}, "", Healthy},
+		"unhealthy, clock put back": {[]mesostest.TaskStatus{{Timestamp: 2, Healthy: &yes}, {Timestamp: 1, Healthy: &no}}, "", Unhealthy},
 	} {
 		task := mesostest.Task{TaskID: mesostest.ID{Value: "t"}, FrameworkID: mesostest.ID{Value: "f"}, Statuses: tc.statuses}
 		got := newDecoder().task(mesostest.Protobuf(&task))

@@ -3,7 +3,6 @@ package mesos
 import (
 	"bufio"
 	"io"
-	"math"
 	"net/netip"
 	"strconv"
 
@@ -121,10 +120,10 @@ func (e *encoder) ports(ranges []PortRange) {
 	})
 }
 
-// status appends a TaskStatus for each property of s, with its time.
+// status appends a TaskStatus for each property of s.
 func (e *encoder) status(s *Status) {
 	if s.Networks != nil {
-		e.statusAt(s.networksTime, func() {
+		e.nested(8, func() {
 			e.nested(13, func() {
 				for _, n := range s.Networks {
 					e.nested(1, func() { e.network(&n) })
@@ -133,10 +132,10 @@ func (e *encoder) status(s *Status) {
 		})
 	}
 	if s.Health != HealthUnknown {
-		e.statusAt(s.healthTime, func() { e.varint(8, protowire.EncodeBool(s.Health == Healthy)) })
+		e.nested(8, func() { e.varint(8, protowire.EncodeBool(s.Health == Healthy)) })
 	}
 	if s.Labels != nil {
-		e.statusAt(s.Labels.time, func() {
+		e.nested(8, func() {
 			e.nested(12, func() {
 				for _, a := range s.Labels.Docker {
 					e.label(dockerAddress, addrText(a))
@@ -147,13 +146,6 @@ func (e *encoder) status(s *Status) {
 			})
 		})
 	}
-}
-
-func (e *encoder) statusAt(at float64, content func()) {
-	e.nested(8, func() {
-		e.b = protowire.AppendFixed64(protowire.AppendTag(e.b, 6, protowire.Fixed64Type), math.Float64bits(at))
-		content()
-	})
 }
 
 func (e *encoder) network(n *Network) {

@@ -28,12 +28,12 @@ func TestWriteState(t *testing.T) {
 		for i, task := range state.Tasks { // what no recording has
 			switch i % 4 {
 			case 0:
-				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1"), ParseAddr("odd")}, time: 3}
+				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1"), ParseAddr("odd")}}
 			case 1:
 				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1")}, Mesos: []netip.Addr{ParseAddr("192.0.2.1")}}
 				task.VIPPorts = append(task.VIPPorts, VIPPort{3, "tcp"}, VIPPort{0, "udp"})
 			case 2:
-				task.Status.Health, task.Status.healthTime = Unhealthy, 7
+				task.Status.Health = Unhealthy
 				task.Container = Container{Docker: true, Networks: 2, PortMappings: []PortMapping{{31000, 80, "tcp"}, {31001, 81, ""}}}
 			case 3:
 				task.Discovery = &Discovery{Visibility: VisibilityExternal, Ports: []Port{{Number: 80, Host: true}, {Number: 99999, Name: "x", Protocol: "udp"}}}

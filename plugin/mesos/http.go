@@ -10,8 +10,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/configfile"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 	pkgtls "github.com/coredns/coredns/plugin/pkg/tls"
 )
+
+var log = clog.NewWithPlugin("calicomesos")
 
 // TLS is how masters and the client authenticate each other.
 type TLS struct {
@@ -19,8 +25,16 @@ type TLS struct {
 	ServerName string   // name in the masters' certificates; "": the host of their URL
 }
 
+// maxTLSFile is more than the certificates of all public authorities take, in bytes.
+const maxTLSFile = 4 << 20
+
 // Load reads the files. Errors name the file.
 func (t *TLS) Load() (*tls.Config, error) {
+	for _, file := range t.Files { // the library reads what it gets
+		if _, _, err := configfile.Read(file, maxTLSFile); err != nil {
+			return nil, err
+		}
+	}
 	config, err := pkgtls.NewTLSConfigFromArgs(t.Files...)
 	if err != nil {
 		return nil, err
@@ -55,8 +69,13 @@ type httpClient struct {
 	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu      sync.Mutex
+	loading logstate.State
 	files   fileStates // as current was made
 	current *http.Client
+}
+
+func newHTTPClient(t *TLS, suites []uint16, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *httpClient {
+	return &httpClient{tls: t, suites: suites, dial: dial, loading: logstate.State{Log: log}}
 }
 
 func (c *httpClient) do(req *http.Request) (*http.Response, error) {
@@ -83,8 +102,10 @@ func (c *httpClient) client() (*http.Client, error) {
 			if c.current == nil {
 				return nil, err
 			}
+			c.loading.Failed("Reading the TLS files failed, those read before are used: %v", err)
 			return c.current, nil
 		}
+		c.loading.Recovered("Read the TLS files %s", strings.Join(c.tls.Files, " "))
 		c.files = files
 	} else if c.current != nil {
 		return c.current, nil

@@ -118,15 +118,14 @@ const (
 	Unhealthy
 )
 
-// Status is what the statuses of a task say together: each property comes from the latest
-// status (by timestamp) that has it, since later ones may lack it.
+// Status is what the statuses of a task say together: each property comes from the last
+// status that has it, since later ones may lack it. The last is the last in a master's list,
+// and then the last event. A timestamp is an agent's clock, and decides nothing.
 type Status struct {
-	Networks     []Network     // container_status.network_infos, if any has an address
-	Labels       *StatusLabels // nil if no status had any of these labels
-	Health       Health
-	addressed    bool // an address in Networks can be parsed
-	networksTime float64
-	healthTime   float64
+	Networks  []Network     // container_status.network_infos, if any has an address
+	Labels    *StatusLabels // nil if no status had any of these labels
+	Health    Health
+	addressed bool // an address in Networks can be parsed
 }
 
 // StatusLabels are the addresses in the labels of a TaskStatus. One that cannot be parsed
@@ -134,7 +133,6 @@ type Status struct {
 type StatusLabels struct {
 	Docker []netip.Addr // Docker.NetworkSettings.IPAddress
 	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress
-	time   float64
 }
 
 func (l *StatusLabels) equal(o *StatusLabels) bool {
@@ -144,17 +142,17 @@ func (l *StatusLabels) equal(o *StatusLabels) bool {
 	return slices.Equal(l.Docker, o.Docker) && slices.Equal(l.Mesos, o.Mesos)
 }
 
-// merge takes over what newer says, except where s has it from a later status.
-func (s *Status) merge(newer *Status) {
-	later := newer.networksTime >= s.networksTime && newer.addressed == s.addressed || newer.addressed && !s.addressed
-	if newer.Networks != nil && (s.Networks == nil || later) {
-		s.Networks, s.networksTime, s.addressed = newer.Networks, newer.networksTime, newer.addressed
+// merge takes over what the next status says. Networks without an address that can be parsed
+// replace none with one.
+func (s *Status) merge(next *Status) {
+	if next.Networks != nil && (next.addressed || !s.addressed) {
+		s.Networks, s.addressed = next.Networks, next.addressed
 	}
-	if newer.Health != HealthUnknown && (s.Health == HealthUnknown || newer.healthTime >= s.healthTime) {
-		s.Health, s.healthTime = newer.Health, newer.healthTime
+	if next.Health != HealthUnknown {
+		s.Health = next.Health
 	}
-	if newer.Labels != nil && (s.Labels == nil || newer.Labels.time >= s.Labels.time) {
-		s.Labels = newer.Labels
+	if next.Labels != nil {
+		s.Labels = next.Labels
 	}
 }
 
@@ -166,7 +164,7 @@ type Network struct {
 	PortMappings []PortMapping
 }
 
-// Equal reports whether t and o mean the same to DNS. The times of statuses do not matter.
+// Equal reports whether t and o mean the same to DNS.
 func (t *Task) Equal(o *Task) bool {
 	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.State == o.State &&
 		equalApps(t.App, o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
@@ -211,8 +209,7 @@ func (t *Task) KeepNetworks(older *Task) *Task {
 		return t
 	}
 	next := *t
-	next.Status.Networks, next.Status.networksTime = older.Status.Networks, older.Status.networksTime
-	next.Status.addressed = older.Status.addressed
+	next.Status.Networks, next.Status.addressed = older.Status.Networks, older.Status.addressed
 	return &next
 }
 

@@ -242,5 +242,3 @@ func (f *fields) nested(err error) {
 		f.err = err
 	}
 }
-
-func (f *fields) double() float64 { return math.Float64frombits(f.u) }
