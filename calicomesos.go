@@ -12,6 +12,7 @@
 //	publish.go         hands each changed object, before and after, to the rules
 //	records.go         names it: which records it makes in each scheme
 //	ports.go           with which addresses and ports
+//	frameworks.go      hides a framework whose name is below another's
 //	plugin/zone        removes and adds the records in a transaction, and publishes it
 //	calicomesos.go     answers the next query from what is published
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed

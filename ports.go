@@ -35,24 +35,32 @@ type taskAddrs struct {
 	agent     []netip.Addr
 	auto      []netip.Addr // network, or agent for a task with a port there
 	onHost    bool         // the container's addresses are the agent's
+	hidden    bool         // the container has addresses, all of which are filtered
 }
 
 // addrsOf chooses the addresses of a task.
 func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) taskAddrs {
 	a := taskAddrs{agent: usable(in.Agent.Addrs, &recordSet{}, mesosDNS)} // the agent's rule counts what is skipped
+	f := filter{rules: r, agent: a.agent, out: out}
 	for _, n := range in.Task.Status.Networks {
-		a.network = r.filter(a.network, n.Addrs, len(r.networks) == 0 || slices.Contains(r.networks, n.Name), out)
+		f.add(n.Addrs, len(r.networks) == 0 || slices.Contains(r.networks, n.Name))
 	}
+	a.network, a.hidden = f.kept, f.hides && len(f.kept) == 0
 	a.onHost = len(a.network) > 0
 	for _, addr := range a.network {
 		a.onHost = a.onHost && slices.Contains(a.agent, addr)
 	}
-	a.auto = a.network
-	if len(a.network) == 0 || ports.onAgent {
+	switch {
+	case a.hidden:
+	case len(a.network) == 0 || ports.onAgent:
 		a.auto = a.agent
+	default:
+		a.auto = a.network
 	}
 	for _, s := range r.sources {
-		if a.published = r.addrsFrom(s, in, &a, out); len(a.published) > 0 {
+		a.published = r.addrsFrom(s, in, &a, out)
+		// Whoever filters wants no other address instead.
+		if len(a.published) > 0 || s == netinfo && a.hidden {
 			break
 		}
 	}
@@ -70,37 +78,63 @@ func (r *rules) addrsFrom(s source, in cluster.Instance, a *taskAddrs, out *reco
 		return a.auto
 	}
 	labels := in.Task.Status.Labels
+	f := filter{rules: r, agent: a.agent, out: out}
 	switch {
 	case labels == nil:
-		return nil
 	case s == dockerLabel:
-		return r.filter(nil, labels.Docker, true, out)
+		f.add(labels.Docker, true)
 	default:
-		return r.filter(nil, labels.Mesos, true, out)
+		f.add(labels.Mesos, true)
 	}
+	return f.kept
 }
 
-// filter appends to kept the addresses that may be published, each once, and counts the
-// others. wanted is false if "network" excludes them all.
-func (r *rules) filter(kept, addrs []netip.Addr, wanted bool, out *recordSet) []netip.Addr {
+// filter keeps the addresses of a container that may be published, each once, and counts the
+// others. One that is the agent's is not the container's, and is always kept.
+type filter struct {
+	rules *rules
+	agent []netip.Addr
+	out   *recordSet
+
+	kept  []netip.Addr
+	hides bool // an address is not kept that could be a host's
+}
+
+// add adds addresses. wanted is false if "network" excludes them all.
+func (f *filter) add(addrs []netip.Addr, wanted bool) {
 	for _, addr := range addrs {
+		ofAgent := slices.Contains(f.agent, addr)
 		switch {
 		case !isUsable(addr):
-			out.skip(badAddress)
-		case !wanted || !r.allows(addr):
-			out.skip(filtered)
-		case slices.Contains(kept, addr):
-		case len(kept) == maxAddrs:
-			out.skip(excess)
+			f.out.skip(badAddress)
+		case !ofAgent && !f.rules.allows(addr):
+			f.hides = true
+			why := filtered
+			if isLocal(addr) {
+				why = badAddress
+			}
+			f.out.skip(why)
+		case !ofAgent && !wanted:
+			f.hides = true
+			f.out.skip(filtered)
+		case slices.Contains(f.kept, addr):
+		case len(f.kept) == maxAddrs:
+			f.out.skip(excess)
 		default:
-			kept = append(kept, addr)
+			f.kept = append(f.kept, addr)
 		}
 	}
-	return kept
 }
 
+// allows reports whether "allow" has an address of a container. A local one must be named: a
+// client would reach itself by it, or its own network's other services.
 func (r *rules) allows(addr netip.Addr) bool {
-	return len(r.allow) == 0 || slices.ContainsFunc(r.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+	return len(r.allow) == 0 && !isLocal(addr) || slices.ContainsFunc(r.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// isLocal reports whether an address means another host, or all, on each host.
+func isLocal(a netip.Addr) bool {
+	return a.IsLoopback() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})
 }
 
 // isUsable reports whether an address can be that of a host.

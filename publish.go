@@ -19,6 +19,7 @@ type publisher struct {
 	changed func(origin string) // tells secondaries that a zone has changed
 	ready   chan struct{}       // closed when a first state is published
 
+	names         frameworkNames
 	before, after recordSet // reused
 }
 
@@ -32,7 +33,7 @@ type publishedZone struct {
 }
 
 func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready chan struct{}) *publisher {
-	p := &publisher{rules: r, changed: changed, ready: ready}
+	p := &publisher{rules: r, changed: changed, ready: ready, names: newFrameworkNames()}
 	for sch, zs := range zones {
 		for _, z := range zs {
 			pz := &publishedZone{Zone: z}
@@ -47,7 +48,7 @@ func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready ch
 // zones, and adds those of the objects as they are.
 func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	for _, c := range ch.Frameworks {
-		replace(p, c, c.Old != nil, c.New != nil, p.rules.framework)
+		p.replaceFramework(c)
 	}
 	for _, c := range ch.Agents {
 		replace(p, c, c.Old != nil, c.New != nil, p.rules.agent)
@@ -92,14 +93,23 @@ func (p *publisher) all(yield func(*publishedZone) bool) {
 
 // replace replaces the records that a rule makes of the old object by those of the new one.
 func replace[T any](p *publisher, c cluster.Change[T], hasOld, hasNew bool, rule func(T, *recordSet)) {
+	p.swap(func(out *recordSet) {
+		if hasOld {
+			rule(c.Old, out)
+		}
+	}, func(out *recordSet) {
+		if hasNew {
+			rule(c.New, out)
+		}
+	})
+}
+
+// swap replaces the records that before appends by those that after appends.
+func (p *publisher) swap(before, after func(*recordSet)) {
 	p.before.reset()
 	p.after.reset()
-	if hasOld {
-		rule(c.Old, &p.before)
-	}
-	if hasNew {
-		rule(c.New, &p.after)
-	}
+	before(&p.before)
+	after(&p.after)
 	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) {
 		return
 	}

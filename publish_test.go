@@ -270,3 +270,42 @@ func liveHeap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// TestFrameworkBelow registers and removes frameworks in each order: one whose name is below
+// another's must not join its tasks' names.
+func TestFrameworkBelow(t *testing.T) {
+	addr := netip.MustParseAddr("198.51.100.6")
+	names := []string{"marathon", "nginx.marathon", "a.nginx.marathon", "notmarathon"}
+	all := make([]*cluster.Framework, len(names))
+	for i, name := range names {
+		all[i] = &cluster.Framework{Framework: &mesos.Framework{ID: name, Name: name}, Addrs: []netip.Addr{addr}}
+	}
+	o := &options{ttl: defaultTTL}
+	o.zones[mesosDNS] = []string{"mesos."}
+	zones := o.newZones(nil, false)
+	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
+	present := make(map[int]bool)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 300 {
+		i := r.IntN(len(names))
+		c := cluster.Change[*cluster.Framework]{Old: all[i]}
+		if !present[i] {
+			c = cluster.Change[*cluster.Framework]{New: all[i]}
+		} else if r.IntN(3) == 0 { // an update
+			all[i] = &cluster.Framework{Framework: all[i].Framework, Addrs: all[i].Addrs}
+			c.New = all[i]
+		}
+		present[i] = c.New != nil
+		p.Publish(&cluster.Changes{Frameworks: []cluster.Change[*cluster.Framework]{c}}, watch.Status{Complete: true})
+		for j, name := range names {
+			want := present[j] && (j == 0 || j == 3 || j == 1 && !present[0] || j == 2 && !present[0] && !present[1])
+			got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, 9).Answer) == 1
+			if got != want {
+				t.Fatalf("with %v: %s has an address: %v", present, name, got)
+			}
+		}
+	}
+	if len(p.names.hidden) > len(names) || len(p.names.owners) > len(names) {
+		t.Errorf("%d names are remembered", len(p.names.owners))
+	}
+}

@@ -207,8 +207,9 @@ func isMasterOrAgentName(name string) bool {
 	return ok && err == nil
 }
 
-// framework appends the records of a framework: F, and _framework._tcp.F.
-func (r *rules) framework(f *cluster.Framework, out *recordSet) {
+// framework appends the records of a framework: F, and _framework._tcp.F. It has none if its
+// name is below another framework's.
+func (r *rules) framework(f *cluster.Framework, below bool, out *recordSet) {
 	name := labels(f.Name)
 	switch {
 	case name == "":
@@ -217,11 +218,15 @@ func (r *rules) framework(f *cluster.Framework, out *recordSet) {
 	case len(name) > maxRelative:
 		out.skipped[mesosDNS][longName]++
 		return
-	case slices.Contains(allSubdomains, lastLabel(name)), r.isReserved(name):
+	case below, slices.Contains(allSubdomains, lastLabel(name)), r.isReserved(name):
 		out.skipped[mesosDNS][reserved]++
 		return
 	}
 	addrs := usable(f.Addrs, out, mesosDNS)
+	if slices.ContainsFunc(addrs, isLocal) { // on the scheduler's host it means itself, elsewhere another
+		out.skipped[mesosDNS][badAddress]++
+		addrs = slices.DeleteFunc(addrs, isLocal)
+	}
 	addAddresses(out, mesosDNS, name, addrs)
 	if port := webUIPort(f.WebUIURL); port != 0 && len(addrs) > 0 {
 		out.add(mesosDNS, zone.Rel("_framework._tcp."+name), zone.Service(zone.Rel(name), port))

@@ -203,7 +203,7 @@ func TestTask_Bounded(t *testing.T) {
 func TestFramework_Bounded(t *testing.T) {
 	f := newFixture()
 	var out recordSet
-	f.rules.framework(&cluster.Framework{Framework: &mesos.Framework{Name: strings.Repeat("a.", 150_000)}, Addrs: f.agent.Addrs}, &out)
+	f.rules.framework(&cluster.Framework{Framework: &mesos.Framework{Name: strings.Repeat("a.", 150_000)}, Addrs: f.agent.Addrs}, false, &out)
 	if len(out.records) != 0 || out.skipped[mesosDNS][longName] != 1 {
 		t.Errorf("%d records, %d skipped", len(out.records), out.skipped[mesosDNS][longName])
 	}
@@ -212,7 +212,7 @@ func TestFramework_Bounded(t *testing.T) {
 	for i := range addrs {
 		addrs[i] = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
 	}
-	f.rules.framework(&cluster.Framework{Framework: &f.framework, Addrs: addrs}, &out)
+	f.rules.framework(&cluster.Framework{Framework: &f.framework, Addrs: addrs}, false, &out)
 	if len(out.records) != maxAddrs || out.skipped[mesosDNS][excess] != 1000-maxAddrs {
 		t.Errorf("%d records, %d skipped", len(out.records), out.skipped[mesosDNS][excess])
 	}
