@@ -2,8 +2,9 @@
 // the resolver may be the very server that waits for the answer.
 //
 // Addrs returns at once with what is known, and registers the host. Run looks it up,
-// repeats that every minute, and signals Changed after each lookup. A host that nobody has
-// asked for since its last lookup is forgotten.
+// repeats that every minute, and signals Changed after each lookup. New hosts come first, and
+// those whose last lookup failed cannot take all lookups. A host that nobody has asked for
+// since its last lookup is forgotten.
 package resolve
 
 import (
@@ -24,6 +25,9 @@ const (
 	minBackOff = time.Second // after one that failed
 	maxBackOff = time.Minute
 	parallel   = 8 // lookups at a time
+	// parallelFailing is how many of them may be of hosts whose last lookup failed: each may
+	// take as long as timeout, and anybody can register frameworks with such hosts.
+	parallelFailing = parallel / 2
 )
 
 // Resolver knows the addresses of hostnames. While lookups of a host fail it keeps the last
@@ -35,13 +39,25 @@ type Resolver struct {
 
 	mu       sync.Mutex
 	hosts    map[string]*entry
-	lookedUp []string // since the last LookedUp
+	lookedUp []string     // since the last LookedUp
+	busy     [classes]int // lookups under way
 }
+
+// class orders hosts: those that matter most are looked up first.
+type class int
+
+const (
+	unknown class = iota // not looked up yet
+	found
+	failing // the last lookup failed
+	classes
+)
 
 type entry struct {
 	addrs   []netip.Addr
 	due     time.Time
 	backOff *backoff.BackOff
+	class   class
 	wanted  bool // asked for since the last lookup
 	busy    bool // being looked up
 }
@@ -121,7 +137,6 @@ func (r *Resolver) LookedUp() []string {
 func (r *Resolver) Run(ctx context.Context) {
 	var lookups sync.WaitGroup
 	defer lookups.Wait()
-	slots := make(chan struct{}, parallel)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -132,14 +147,8 @@ func (r *Resolver) Run(ctx context.Context) {
 		case <-timer.C:
 		}
 		for _, host := range r.takeDue() {
-			select {
-			case <-ctx.Done():
-				return
-			case slots <- struct{}{}:
-			}
 			lookups.Go(func() {
 				r.look(ctx, host)
-				<-slots
 				r.work.Set()
 			})
 		}
@@ -147,31 +156,54 @@ func (r *Resolver) Run(ctx context.Context) {
 	}
 }
 
-// takeDue returns the hosts to look up now, and forgets those that nobody wants.
+// takeDue returns the hosts to look up now, as many as may be under way, and forgets those
+// that nobody wants.
 func (r *Resolver) takeDue() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	var due []string
+	var due [classes][]string
 	for host, e := range r.hosts {
 		switch {
 		case e.busy || e.due.After(now):
 		case !e.wanted && !slices.Contains(r.lookedUp, host): // someone may still want what LookedUp returns
 			delete(r.hosts, host)
 		default:
-			e.busy, e.wanted = true, false
-			due = append(due, host)
+			due[e.class] = append(due[e.class], host)
 		}
 	}
-	return due
+	var taken []string
+	for c, hosts := range due {
+		for _, host := range hosts[:min(len(hosts), r.room(class(c)))] {
+			e := r.hosts[host]
+			e.busy, e.wanted = true, false
+			r.busy[c]++
+			taken = append(taken, host)
+		}
+	}
+	return taken
 }
 
+// room returns how many more lookups of a class may begin. r.mu is held.
+func (r *Resolver) room(c class) int {
+	room := parallel
+	for _, n := range r.busy {
+		room -= n
+	}
+	if c == failing {
+		room = min(room, parallelFailing-r.busy[failing])
+	}
+	return max(room, 0)
+}
+
+// untilDue returns when a lookup can begin at the earliest. One that has no room begins when
+// another ends.
 func (r *Resolver) untilDue() time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := refresh
 	for _, e := range r.hosts {
-		if !e.busy {
+		if !e.busy && r.room(e.class) > 0 {
 			next = min(next, time.Until(e.due))
 		}
 	}
@@ -185,9 +217,11 @@ func (r *Resolver) look(ctx context.Context, host string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.hosts[host]
-	e.busy = false
+	r.busy[e.class]--
+	e.busy, e.class = false, found
 	wait := backoff.Jitter(refresh)
 	if err != nil || len(addrs) == 0 {
+		e.class = failing
 		wait = e.backOff.Next()
 	} else {
 		e.backOff.Reset()

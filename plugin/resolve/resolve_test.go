@@ -3,6 +3,7 @@ package resolve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"testing"
@@ -117,5 +118,73 @@ func TestResolverForgets(t *testing.T) {
 		if n.asked != 1 || len(r.hosts) != 0 {
 			t.Errorf("asked %d times, %d hosts are left", n.asked, len(r.hosts))
 		}
+	})
+}
+
+// TestDeadHosts asks for many hosts that cannot be looked up, and take long to find that out:
+// a new host, and one that is known, must not wait for them.
+func TestDeadHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good := netip.MustParseAddr("10.0.0.1")
+		var mu sync.Mutex
+		busy, asked := 0, make(map[string]int)
+		r := New(func(ctx context.Context, host string) ([]netip.Addr, error) {
+			mu.Lock()
+			busy++
+			asked[host]++
+			if busy > parallel {
+				t.Errorf("%d lookups at a time", busy)
+			}
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				busy--
+				mu.Unlock()
+			}()
+			if host == "known" || host == "new" {
+				return []netip.Addr{good}, nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Run(ctx)
+		}()
+		want := func() {
+			r.Addrs("known")
+			for i := range 150 {
+				r.Addrs(fmt.Sprint("dead", i))
+			}
+		}
+		want()
+		for range 600 { // all have failed, again and again
+			time.Sleep(time.Second)
+			want()
+		}
+		mu.Lock()
+		before := asked["known"]
+		mu.Unlock()
+		for range 5 * 60 {
+			time.Sleep(time.Second)
+			want()
+		}
+		mu.Lock()
+		if n := asked["known"] - before; n < 4 {
+			t.Errorf("a known host is looked up %d times in five minutes", n)
+		}
+		if asked["dead7"] < 3 {
+			t.Errorf("a dead host is looked up %d times", asked["dead7"])
+		}
+		mu.Unlock()
+		r.Addrs("new")
+		time.Sleep(time.Millisecond)
+		if got := r.Addrs("new"); len(got) != 1 {
+			t.Error("a new host waits for dead ones")
+		}
+		cancel()
+		<-done
 	})
 }
