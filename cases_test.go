@@ -138,8 +138,9 @@ func (c *ruleCase) state(line string) {
 	case "framework":
 		f := &mesos.Framework{ID: fmt.Sprintf("x-%04d", len(c.frameworks)), Name: c.repeat(name)}
 		c.each(args, map[string]func(string){
-			"host":  func(v string) { f.Hostname = v },
-			"webui": func(v string) { f.WebUIURL = v },
+			"host":      func(v string) { f.Hostname = v },
+			"webui":     func(v string) { f.WebUIURL = v },
+			"principal": func(v string) { f.Principal = v },
 		})
 		c.frameworks = append(c.frameworks, f)
 	case "agent":
@@ -412,6 +413,10 @@ func describeOptions(o *options) []string {
 			visibility = name
 		}
 	}
+	var frameworks []string
+	for _, f := range o.rules.frameworks {
+		frameworks = append(frameworks, fmt.Sprintf("%s/%s", f.name, f.principal))
+	}
 	var lines []string
 	for _, l := range []struct {
 		name   string
@@ -421,7 +426,7 @@ func describeOptions(o *options) []string {
 		{"points-to", []any{o.rules.pointTo}}, {"bypass-cache", anys(o.bypassZones())},
 		{"masters", anys(masters)}, {"name", []any{o.cluster.name()}}, {"endpoints", anys(o.cluster.endpoints())},
 		{"ipsources", anys(sources)}, {"network", anys(o.rules.networks)}, {"allow", anys(o.rules.allow)},
-		{"health", []any{o.rules.health}}, {"visibility", []any{visibility}},
+		{"health", []any{o.rules.health}}, {"visibility", []any{visibility}}, {"frameworks", anys(frameworks)},
 		{"ns", append([]any{o.nsName}, anys(o.nsAddrs)...)}, {"ttl", []any{o.ttl}}, {"poll", []any{o.cluster.poll}},
 		{"startup_timeout", []any{o.startupTimeout}}, {"fallthrough", anys(o.fall.Zones)},
 	} {

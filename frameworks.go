@@ -1,10 +1,25 @@
 package calicomesos
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
+
+// tenant is a framework that "frameworks" names.
+type tenant struct {
+	name      string // of the FrameworkInfo, as it is
+	principal string // "": anybody's
+}
+
+// excludes reports whether nothing of a framework is published.
+func (r *rules) excludes(f *mesos.Framework) bool {
+	return len(r.frameworks) > 0 && !slices.ContainsFunc(r.frameworks, func(t tenant) bool {
+		return t.name == f.Name && (t.principal == "" || t.principal == f.Principal)
+	})
+}
 
 // frameworkNames knows which frameworks have a name below another's: the records of a
 // framework `nginx.marathon` would join those of the task nginx of marathon.
@@ -80,10 +95,16 @@ func (p *publisher) replaceFramework(c cluster.Change[*cluster.Framework]) {
 	p.swap(func(out *recordSet) {
 		if c.Old != nil {
 			p.rules.framework(c.Old, p.names.hidden[c.Old], out)
-			flipped = append(flipped, p.names.remove(c.Old))
+			if !p.rules.excludes(c.Old.Framework) {
+				flipped = append(flipped, p.names.remove(c.Old))
+			}
 		}
 	}, func(out *recordSet) {
-		if c.New != nil {
+		switch {
+		case c.New == nil:
+		case p.rules.excludes(c.New.Framework): // its name is nobody's
+			p.rules.framework(c.New, false, out)
+		default:
 			flipped = append(flipped, p.names.add(c.New))
 			p.publishFramework(c.New, out)
 		}

@@ -90,6 +90,7 @@ var properties = map[string]property{
 	"snapshot":        {parse: parseSnapshot, min: 1, max: 1, files: true},
 	"startup_timeout": {parse: parseStartupTimeout, min: 1, max: 1},
 	"fallthrough":     {parse: parseFallthrough, max: -1},
+	"frameworks":      {parse: parseFrameworks, min: 1, max: -1, repeats: true},
 }
 
 // parse parses a stanza. Errors name the property and the value.
@@ -422,6 +423,27 @@ func parseVisibility(o *options, args []string) error {
 		return fmt.Errorf("unknown visibility %q: must be one of framework, cluster, external", args[0])
 	}
 	o.rules.visibility = level
+	return nil
+}
+
+// parseFrameworks parses NAME[:PRINCIPAL]. The last colon splits.
+func parseFrameworks(o *options, args []string) error {
+	for _, arg := range args {
+		t := tenant{name: arg}
+		if colon := strings.LastIndexByte(arg, ':'); colon >= 0 {
+			t.name, t.principal = arg[:colon], arg[colon+1:]
+			if t.principal == "" {
+				return fmt.Errorf("%q has no principal after the colon", arg)
+			}
+		}
+		if t.name == "" {
+			return fmt.Errorf("%q has no name", arg)
+		}
+		if slices.Contains(o.rules.frameworks, t) {
+			return fmt.Errorf("%q is repeated", arg)
+		}
+		o.rules.frameworks = append(o.rules.frameworks, t)
+	}
 	return nil
 }
 

@@ -45,7 +45,7 @@ const (
 	longName                 // a name of more than 255 octets
 	reserved                 // a framework with a name that belongs to the cluster
 	badAddress               // unspecified, multicast, or not an address
-	filtered                 // excluded by "network" or "allow"
+	filtered                 // excluded by "network", "allow" or "frameworks"
 	badPort                  // outside of 1 to 65535
 	invisible                // DiscoveryInfo.visibility below "visibility"
 	excess                   // beyond maxAddrs or maxPorts
@@ -63,6 +63,7 @@ type rules struct {
 	allow      []netip.Prefix // empty: any
 	health     bool           // an unhealthy task answers only if no other instance does
 	visibility mesos.Visibility
+	frameworks []tenant // empty: any
 	pointTo    string   // forward zone of PTR records, "" without reverse zones
 	nsNames    []string // of the name server, relative to the zones that it is in
 }
@@ -212,6 +213,9 @@ func isMasterOrAgentName(name string) bool {
 func (r *rules) framework(f *cluster.Framework, below bool, out *recordSet) {
 	name := labels(f.Name)
 	switch {
+	case r.excludes(f.Framework):
+		out.skipped[mesosDNS][filtered]++
+		return
 	case name == "":
 		out.skipped[mesosDNS][badName]++
 		return
@@ -309,6 +313,9 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 	}
 	app := label(name, maxLabel)
 	switch {
+	case r.excludes(in.Framework.Framework):
+		out.skip(filtered)
+		return
 	case app == "", framework == "":
 		out.skip(badName)
 		return

@@ -635,6 +635,8 @@ func (d *decoder) frameworkInfo(b []byte, fw *Framework) error {
 			fw.ID = d.id(f.b)
 		case 7:
 			fw.Hostname = string(f.b)
+		case 8:
+			fw.Principal = d.intern(f.b)
 		case 9:
 			fw.WebUIURL = string(f.b)
 		}

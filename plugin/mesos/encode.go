@@ -227,6 +227,7 @@ func (e *encoder) framework(f *Framework) {
 		e.string(2, f.Name)
 		e.id(3, f.ID)
 		e.optional(7, f.Hostname)
+		e.optional(8, f.Principal)
 		e.optional(9, f.WebUIURL)
 	})
 }

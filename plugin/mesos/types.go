@@ -227,6 +227,9 @@ type Framework struct {
 	Name     string
 	Hostname string
 	WebUIURL string
+	// Principal is who has registered it. It is true only where the master makes frameworks
+	// authenticate.
+	Principal string
 }
 
 // MasterID identifies a process of a master: MasterInfo.id, or the host:port of its API

@@ -152,7 +152,9 @@ type FrameworkInfo struct {
 	Name     string `json:"name" pb:"2,always"`
 	ID       *ID    `json:"id,omitempty" pb:"3"`
 	Hostname string `json:"hostname,omitempty" pb:"7"`
-	WebUIURL string `json:"webui_url,omitempty" pb:"9"`
+	// Principal is who has registered it.
+	Principal string `json:"principal,omitempty" pb:"8"`
+	WebUIURL  string `json:"webui_url,omitempty" pb:"9"`
 }
 
 // Agent is an agent as the master knows it.

@@ -26,6 +26,7 @@ const (
 
 var (
 	errSilent  = errors.New("the master is silent")
+	errTwice   = errors.New("the master has begun the stream twice")
 	errDeposed = errors.New("ZooKeeper names another leader")
 )
 

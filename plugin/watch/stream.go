@@ -156,12 +156,13 @@ func (s *subscriber) stream(watching context.Context, masters *detector.Masters,
 			r.event(ev)
 			continue
 		}
-		begins := !r.subscribed()
-		r.state(subscribed)
-		if begins {
-			s.attempted(ctx, nil)
-			reconciling.Go(func() { s.reconcile(ctx, stream.Conn, subscribed.Heartbeat, end) })
+		if r.subscribed() { // or a whole state could be sent again and again
+			end(errTwice)
+			continue
 		}
+		r.state(subscribed)
+		s.attempted(ctx, nil)
+		reconciling.Go(func() { s.reconcile(ctx, stream.Conn, subscribed.Heartbeat, end) })
 	}
 }
 

@@ -74,6 +74,29 @@ func TestBackOffWithoutHeartbeat(t *testing.T) {
 	})
 }
 
+// TestSubscribedAgain begins a stream again and again, without an end: each is left, and the
+// next one is waited for.
+func TestSubscribedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first := firstRecord(15)
+		a := &attempts{answer: func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			for r.Context().Err() == nil {
+				if _, err := w.Write(first); err != nil {
+					return
+				}
+				_ = http.NewResponseController(w).Flush()
+				time.Sleep(time.Millisecond)
+			}
+		}}
+		inMemory(t, a, nil)
+		pass(10 * time.Minute)
+		if n := len(a.all()); n < 50 || n > 140 {
+			t.Errorf("%d subscriptions in ten minutes", n)
+		}
+	})
+}
+
 // TestBackOffStartsOver lets streams end before and after they have settled.
 func TestBackOffStartsOver(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -90,8 +113,9 @@ func TestBackOffStartsOver(t *testing.T) {
 				a := &attempts{}
 				a.answer = func(w http.ResponseWriter, r *http.Request) {
 					w.Header().Set("Content-Type", "application/x-protobuf")
+					_, _ = w.Write(first)
 					for lived := time.Duration(0); lived < tc.lives; lived += time.Second {
-						_, _ = w.Write(append(slices.Clone(first), beat...))
+						_, _ = w.Write(beat)
 						_ = http.NewResponseController(w).Flush()
 						select {
 						case <-time.After(time.Second):
