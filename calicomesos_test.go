@@ -55,6 +55,8 @@ func TestAnswers(t *testing.T) {
 		{"marathon-lb.marathon.mesos.", dns.TypeA, 0, "172.24.197.101", 0},
 		{"db-prod.marathon.mesos.", dns.TypeA, 0, "192.168.50.67", 0},
 		{"db.prod.marathon.mesos.", dns.TypeA, 0, "192.168.50.67", 0},
+		{"db_prod.marathon.mesos.", dns.TypeA, 0, "192.168.50.67", 0},
+		{"db_prod.marathon.containerip.dcos.thisdcos.directory.", dns.TypeA, dns.RcodeNameError, "", 0},
 		{"_db.prod._tcp.marathon.mesos.", dns.TypeSRV, 0, "db.prod-7yxaw-s1.marathon.mesos.:5432", 1},
 		{"_http._nginx._tcp.marathon.mesos.", dns.TypeSRV, 0, "nginx-41ke3-s0.marathon.mesos.:80 nginx-tbi96-s1.marathon.mesos.:80 nginx-xhdf8-s1.marathon.mesos.:80", 3},
 		{"_web._tcp.marathon.mesos.", dns.TypeSRV, 0, "web-9jb4f-s1.marathon.slave.mesos.:31080", 1},

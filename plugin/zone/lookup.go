@@ -23,6 +23,9 @@ type Result struct {
 // rotate, modulo their number, is the index of the first. Their addresses follow in the
 // same order. Of a larger set most records are returned, in turn by rotate.
 func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most int) Result {
+	if g.zone.Dashes {
+		rel = dashed(rel)
+	}
 	name := g.zone.split(Rel(rel))
 	n := g.find(name.Rel)
 	rrs := n.served(name.Sub)
@@ -45,6 +48,23 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
 	}
 	return r
+}
+
+// dashed returns a name with "-" for each "_" that does not begin a label.
+func dashed(rel string) string {
+	var b []byte
+	for i := 1; i < len(rel); i++ {
+		if rel[i] == '_' && rel[i-1] != '.' {
+			if b == nil {
+				b = []byte(rel)
+			}
+			b[i] = '-'
+		}
+	}
+	if b == nil {
+		return rel
+	}
+	return string(b)
 }
 
 // apex answers SOA and NS queries, for records that only the apex has.

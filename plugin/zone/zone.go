@@ -44,6 +44,7 @@ type Config struct {
 	Nested  []string     // origins of other zones below this one
 	Subs    []string     // labels that many names end in, at most three; see Name
 	Journal bool         // keep changesets, for ChangesSince
+	Dashes  bool         // names are looked up with "-" for each "_" inside a label
 }
 
 // Zone is one zone, for many readers and one writer.

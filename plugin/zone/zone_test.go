@@ -387,6 +387,28 @@ func TestAdditionalOnce(t *testing.T) {
 // maxAnswer is more than the tests' sets have.
 const maxAnswer = 4096
 
+// TestLookup_Dashes asks for names with underscores: those inside labels are dashes, and the
+// answer has the name as it was asked.
+func TestLookup_Dashes(t *testing.T) {
+	config := newZone("mesos.").Config
+	for _, config.Dashes = range []bool{false, true} {
+		z := New(config)
+		tx := z.Begin()
+		tx.Add(Rel("my-app.f"), Address(addr("192.0.2.1")))
+		tx.Add(Rel("_my-app._tcp.f"), Service(Rel("my-app.f"), 80))
+		tx.Publish(now, Status{Complete: true})
+		for name, exists := range map[string]bool{
+			"my_app.f": config.Dashes, "_my_app._tcp.f": config.Dashes, "my-app.f": true, "_my-app._tcp.f": true,
+			"_my-app._tcp_f": false, "my-app_f": false, "-my-app._tcp.f": false, "my-app-.f": false, "_": false, "": true,
+		} {
+			r := z.Current().Lookup(name, name+".mesos.", dns.TypeANY, 0, maxAnswer)
+			if r.Exists != exists || exists && r.Answer[0].Header().Name != name+".mesos." {
+				t.Errorf("dashes %v: %q exists %v, %v", config.Dashes, name, r.Exists, r.Answer)
+			}
+		}
+	}
+}
+
 // TestLookup_Most asks for a part of a set: each record must come about as often.
 func TestLookup_Most(t *testing.T) {
 	z := newZone("mesos.")
