@@ -25,7 +25,7 @@ type testCase struct {
 }
 
 // readCases returns the cases of a file.
-func readCases(t *testing.T, name string) []testCase {
+func readCases(t testing.TB, name string) []testCase {
 	t.Helper()
 	file := filepath.Join("testdata", "cases", name)
 	b, err := os.ReadFile(file)
@@ -356,6 +356,28 @@ func (c *ruleCase) skips(lines []string) map[string]int {
 		}
 	}
 	return want
+}
+
+// FuzzStanza parses anything as a stanza. Files that it names are read, and directories for a
+// snapshot written to, so those are left out.
+func FuzzStanza(f *testing.F) {
+	for _, tc := range readCases(f, "options.txt") {
+		tc.take("-> ")
+		tc.take("error ")
+		f.Add(strings.Join(tc.lines, "\n"))
+	}
+	f.Fuzz(func(t *testing.T, properties string) {
+		for _, named := range []string{"snapshot", "credentials", "tls", "file:", "import"} {
+			if strings.Contains(strings.ToLower(properties), named) {
+				return
+			}
+		}
+		o, err := parseStanza(pluginName + " mesos {\n" + properties + "\n}")
+		if err == nil {
+			o.newZones(nil, false)
+			_ = describeOptions(o)
+		}
+	})
 }
 
 // TestOptions parses the stanza of each case, and compares the options or the error.

@@ -103,6 +103,12 @@ func (o *clusterOptions) name() string {
 	return strings.Join(names, ",")
 }
 
+// tellsSecretToZooKeeper reports whether the secret is sent to any master that ZooKeeper
+// names: without ACLs, as far as can be told, and without certificates.
+func (o *clusterOptions) tellsSecretToZooKeeper() bool {
+	return o.zookeeper != nil && o.credentials != nil && o.tls == nil && o.zookeeper.Auth == ""
+}
+
 // endpoints returns the masters, or the members of the ensemble: a snapshot with none of
 // them is of another cluster.
 func (o *clusterOptions) endpoints() []string {

@@ -38,6 +38,9 @@ func setup(c *caddy.Controller) error {
 	if o.outside(served) {
 		log.Warningf("No query reaches the zones %s: they are outside of the server block's %s", strings.Join(o.allOrigins(), " "), strings.Join(served, " "))
 	}
+	if o.cluster.tellsSecretToZooKeeper() {
+		log.Warningf("Whoever can write to %s receives the secret in %s: use ACLs in ZooKeeper, or tls", o.cluster.zookeeper, o.cluster.credentials.File())
+	}
 	p := &CalicoMesos{Fall: o.fall, bypass: o.bypassZones(), ready: make(chan struct{})}
 	config := dnsserver.GetConfig(c)
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {

@@ -491,6 +491,26 @@ func TestSnapshotProperty(t *testing.T) {
 	}
 }
 
+// TestTellsSecretToZooKeeper warns where whoever writes to ZooKeeper receives the secret.
+func TestTellsSecretToZooKeeper(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, []byte("dns hunter2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for stanza, want := range map[string]bool{
+		"master zk://a:1/m\ncredentials " + file:                   true,
+		"master zk://me:pw@a:1/m\ncredentials " + file:             false,
+		"master zk://a:1/m\ntls_servername m\ncredentials " + file: false,
+		"master zk://a:1/m":                                        false,
+		"master a:1\ncredentials " + file:                          false,
+	} {
+		o, err := parseStanza(pluginName + " {\n" + stanza + "\n}")
+		if err != nil || o.cluster.tellsSecretToZooKeeper() != want {
+			t.Errorf("%q: %v, want %v", stanza, err, want)
+		}
+	}
+}
+
 // TestSnapshotOwner reloads to another cluster with the same file for a snapshot:
 // a reload that fails leaves it alone, and one that does not has it written once the snapshot
 // of the first is out of the way.
