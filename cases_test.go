@@ -366,7 +366,7 @@ func FuzzStanza(f *testing.F) {
 		tc.take("error ")
 		f.Add(strings.Join(tc.lines, "\n"))
 	}
-	f.Fuzz(func(t *testing.T, properties string) {
+	f.Fuzz(func(_ *testing.T, properties string) {
 		for _, named := range []string{"snapshot", "credentials", "tls", "file:", "import"} {
 			if strings.Contains(strings.ToLower(properties), named) {
 				return
