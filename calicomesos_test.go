@@ -345,7 +345,7 @@ func TestRoomForOthers(t *testing.T) {
 		most       int // octets
 		truncated  bool
 	}{
-		"options":                {15, false, false, 1, 1232 - optionRoom, false},
+		"options":                {20, false, false, 1, 1232 - optionRoom, false},
 		"signatures":             {8, true, false, 1, 1232 / 2, false},
 		"signatures, no room":    {15, true, false, 0, 1232, false},
 		"TSIG":                   {8, false, true, 0, 1232 - tsigRoom, false},

@@ -271,6 +271,27 @@ func liveHeap() uint64 {
 	return m.HeapAlloc
 }
 
+// TestFrameworkBelow_Excluded lets a framework come and go that has the name of another, but
+// not its principal: that changes nothing for others.
+func TestFrameworkBelow_Excluded(t *testing.T) {
+	framework := func(id, name, principal string) *cluster.Framework {
+		return &cluster.Framework{Framework: &mesos.Framework{ID: id, Name: name, Principal: principal}, Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.6")}}
+	}
+	o := &options{ttl: defaultTTL, rules: rules{frameworks: []tenant{{"marathon", "me"}, {"a.marathon", ""}}}}
+	o.zones[mesosDNS] = []string{"mesos."}
+	zones := o.newZones(nil, false)
+	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
+	mine, other := framework("1", "marathon", "me"), framework("2", "marathon", "you")
+	for i, c := range []cluster.Change[*cluster.Framework]{{New: mine}, {New: other}, {Old: other}, {New: framework("3", "a.marathon", "")}} {
+		p.Publish(&cluster.Changes{Frameworks: []cluster.Change[*cluster.Framework]{c}}, watch.Status{Complete: true})
+		for name, want := range map[string]int{"marathon": 1, "a.marathon": 0} {
+			if got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, 9).Answer); got != want {
+				t.Errorf("after change %d %s has %d addresses", i, name, got)
+			}
+		}
+	}
+}
+
 // TestFrameworkBelow registers and removes frameworks in each order: one whose name is below
 // another's must not join its tasks' names.
 func TestFrameworkBelow(t *testing.T) {

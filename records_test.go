@@ -53,6 +53,9 @@ func TestLabels(t *testing.T) {
 			t.Errorf("labels of %q is %q, want %q", x, got, want)
 		}
 	}
+	if n := len(labels(strings.Repeat("a.", 150_000))); n <= maxRelative || n > 2*maxRelative {
+		t.Errorf("labels that are too long for a name have %d octets", n)
+	}
 }
 
 func TestSubdomains(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -103,6 +104,21 @@ var (
 func TestElection(t *testing.T) {
 	masters := elect(t, [][]byte{session(10_000), list, get, answer()})
 	if masters.Leader == nil || masters.Leader.Host != "10.0.0.1:5050" {
+		t.Errorf("found %+v", masters)
+	}
+}
+
+// TestElection_Many reads no more nodes than a cluster can have masters.
+func TestElection_Many(t *testing.T) {
+	parts := []any{maxContenders + 6}
+	for i := range maxContenders + 6 {
+		parts = append(parts, fmt.Sprintf("json.info_%010d", i))
+	}
+	frames := [][]byte{session(10_000), answer(append(parts, stat)...)}
+	for range maxContenders {
+		frames = append(frames, get)
+	}
+	if masters := elect(t, frames); masters.Leader == nil || len(masters.Contenders) != maxContenders {
 		t.Errorf("found %+v", masters)
 	}
 }

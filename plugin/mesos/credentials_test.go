@@ -311,7 +311,10 @@ func TestTLS(t *testing.T) {
 		}
 	}
 
-	// The file changes: what cannot be read changes nothing.
+	// The file changes: what cannot be read changes nothing, and is logged.
+	var logged bytes.Buffer
+	golog.SetOutput(&logged)
+	defer golog.SetOutput(io.Discard)
 	c := NewClient(Config{TLS: &TLS{Files: []string{file}}})
 	defer c.Close()
 	good, err := os.ReadFile(file)
@@ -327,6 +330,11 @@ func TestTLS(t *testing.T) {
 		c.Close() // the idle connection
 		if err := ask(c); (err == nil) != step.want {
 			t.Errorf("with %.40q: %v", step.content, err)
+		}
+	}
+	for _, text := range []string{"Reading the TLS files failed, those read before are used: ", "Read the TLS files " + file} {
+		if n := strings.Count(logged.String(), text); n != 1 {
+			t.Errorf("%q is logged %d times:\n%s", text, n, &logged)
 		}
 	}
 }

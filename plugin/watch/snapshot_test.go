@@ -2,12 +2,14 @@ package watch
 
 import (
 	"errors"
+	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/snapshot"
 )
@@ -145,6 +147,27 @@ func TestSnapshot_Incomplete(t *testing.T) {
 			if task.Name == "wanderer" && task.ID != "wanderer.0" {
 				t.Errorf("%s was written while the state was incomplete", task.ID)
 			}
+		}
+	})
+}
+
+// TestSnapshot_Future loads a snapshot that was written before the clock was put back, while
+// no master answers.
+func TestSnapshot_Future(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		m.Refuse(http.StatusServiceUnavailable, "No leader elected")
+		file := filepath.Join(t.TempDir(), "snapshot")
+		s := &snapshot.Snapshot{Header: snapshot.Header{Endpoints: []string{"m"}, Heard: time.Now().Add(time.Hour)}, State: &mesos.State{}}
+		if err := snapshot.Write(file, s); err != nil {
+			t.Fatal(err)
+		}
+		w, _ := inMemory(t, m, func(c *Config) {
+			c.Snapshot = &SnapshotConfig{File: file, Endpoints: []string{"m"}, Owned: func() bool { return true }}
+		})
+		pass(time.Minute)
+		if age := time.Since(w.Stats().Heard); age < time.Minute-time.Second || age > time.Minute {
+			t.Errorf("the state is %v old", age)
 		}
 	})
 }
