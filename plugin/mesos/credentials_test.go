@@ -79,8 +79,8 @@ func TestLoadCredentials(t *testing.T) {
 	}
 }
 
-// TestCredentials_Files reads credentials from what is no file of credentials, at the start
-// and later, and looks at the log: nobody may have to guess.
+// TestCredentials_Files reads pipes, devices, huge and malformed files as credentials, at the
+// start and later, and looks at the log: nobody may have to guess.
 func TestCredentials_Files(t *testing.T) {
 	var logged bytes.Buffer
 	golog.SetOutput(&logged)

@@ -32,7 +32,7 @@ const (
 	// maxHeader bounds the header, in bytes. Most of it is the addresses of hostnames, of
 	// which a cluster has at most a few per agent.
 	maxHeader = 64 << 20
-	// maxEndpoints bounds what is read of it for the endpoints, in bytes.
+	// maxEndpoints bounds the part of it with the endpoints, in bytes.
 	maxEndpoints = 1 << 20
 )
 
