@@ -174,7 +174,12 @@ func (r *Resolver) takeDue() []string {
 	}
 	var taken []string
 	for c, hosts := range due {
-		for _, host := range hosts[:min(len(hosts), r.room(class(c)))] {
+		room := r.room(class(c))
+		if len(hosts) > room { // whoever has waited longest comes first
+			slices.SortFunc(hosts, func(a, b string) int { return r.hosts[a].due.Compare(r.hosts[b].due) })
+			hosts = hosts[:room]
+		}
+		for _, host := range hosts {
 			e := r.hosts[host]
 			e.busy, e.wanted = true, false
 			r.busy[c]++
