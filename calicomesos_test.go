@@ -411,7 +411,7 @@ func bigState(tb testing.TB, tasks, instances int) *mesos.State {
 	defer srv.Close()
 	client := mesos.NewClient(mesos.Config{})
 	defer client.Close()
-	s, _, err := client.State(tb.Context(), mesostest.API(srv.Host), nil)
+	s, _, err := client.State(tb.Context(), mesos.Target{URL: mesostest.API(srv.Host)}, nil)
 	if err != nil {
 		tb.Fatal(err)
 	}

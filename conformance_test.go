@@ -514,7 +514,7 @@ func compareStates(t *testing.T, file string) {
 	defer master.Close()
 	client := mesos.NewClient(mesos.Config{})
 	defer client.Close()
-	stream, err := client.Subscribe(t.Context(), mesostest.API(master.Host), nil)
+	stream, err := client.Subscribe(t.Context(), mesos.Target{URL: mesostest.API(master.Host)}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,10 +93,10 @@ func (r *registry) ownsSnapshot(c *watchedCluster) bool {
 
 // name names the cluster by its masters, for metrics and logs.
 func (o *clusterOptions) name() string {
-	if o.zookeeper != nil {
-		return o.zookeeper.String()
-	}
 	var names []string
+	if o.zookeeper != nil {
+		names = append(names, o.zookeeper.String())
+	}
 	for _, u := range o.masters {
 		names = append(names, u.Scheme+"://"+hostAndPath(u))
 	}
@@ -109,7 +109,7 @@ func (o *clusterOptions) tellsSecretToZooKeeper() bool {
 	return o.zookeeper != nil && o.credentials != nil && o.tls == nil && o.zookeeper.Auth == ""
 }
 
-// endpoints returns the masters, or the members of the ensemble: a snapshot with none of
+// endpoints returns the members of the ensemble, and the masters: a snapshot with none of
 // them is of another cluster.
 func (o *clusterOptions) endpoints() []string {
 	var all []string
@@ -117,7 +117,6 @@ func (o *clusterOptions) endpoints() []string {
 		for _, server := range z.Servers {
 			all = append(all, "zk://"+server+z.Path)
 		}
-		return all
 	}
 	for _, u := range o.masters {
 		all = append(all, hostAndPath(u))
@@ -155,17 +154,25 @@ func (o *clusterOptions) key() string {
 func (o *clusterOptions) newWatcher(owned func() bool) *watch.Watcher {
 	c := watch.Config{
 		Name:     o.name(),
-		Detector: detector.Static(o.masters),
+		Detector: o.detector(),
 		Client:   mesos.NewClient(mesos.Config{Credentials: o.credentials, TLS: o.tls}),
 		Resolver: resolve.New(nil),
 		Poll:     o.poll,
 		Observer: observer(o.name()),
 	}
-	if o.zookeeper != nil {
-		c.Detector = o.zookeeper
-	}
 	if o.snapshot != "" {
 		c.Snapshot = &watch.SnapshotConfig{File: o.snapshot, Endpoints: o.endpoints(), Owned: owned}
 	}
 	return watch.New(c)
+}
+
+// detector returns what finds the masters.
+func (o *clusterOptions) detector() detector.Detector {
+	switch {
+	case o.zookeeper == nil:
+		return detector.Static(o.masters)
+	case len(o.masters) == 0:
+		return o.zookeeper
+	}
+	return detector.Fallback{ZooKeeper: o.zookeeper, List: o.masters}
 }

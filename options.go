@@ -55,7 +55,7 @@ type options struct {
 type clusterOptions struct {
 	masterArgs  []string // those of masters, which are parsed once it is known whether there is TLS
 	masters     []*url.URL
-	zookeeper   *detector.ZooKeeper // instead of masters; nil without
+	zookeeper   *detector.ZooKeeper // says which master leads; nil without
 	credentials *mesos.Credentials  // nil: none
 	tls         *mesos.TLS          // nil: the system's certificate authorities
 	serverName  string
@@ -181,9 +181,8 @@ func (o *clusterOptions) complete() error {
 	}
 	if o.zookeeper != nil {
 		o.zookeeper.Secure = o.tls != nil
-		return nil
 	}
-	if len(o.masterArgs) == 0 {
+	if len(o.masterArgs) == 0 && o.zookeeper == nil {
 		o.masterArgs = []string{defaultMaster}
 	}
 	for _, endpoint := range o.masterArgs {
@@ -273,10 +272,10 @@ func parseMasters(o *options, args []string) error {
 	for _, arg := range args {
 		scheme, _, _ := strings.Cut(strings.ToLower(arg), "://")
 		isZooKeeper := scheme == "zk" || scheme == "file"
-		if c.zookeeper != nil || len(c.masterArgs) > 0 && isZooKeeper {
-			return fmt.Errorf("%q: ZooKeeper must be the only master, since it names all", mask(arg))
-		}
 		if isZooKeeper {
+			if c.zookeeper != nil {
+				return fmt.Errorf("%q: there is another ZooKeeper ensemble", mask(arg))
+			}
 			z, err := detector.ParseZooKeeper(arg)
 			if err != nil {
 				return fmt.Errorf("invalid master %q: %w", mask(arg), err)

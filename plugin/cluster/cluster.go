@@ -238,6 +238,7 @@ func (c *Cluster) Event(ev mesos.Event) {
 	switch ev := ev.(type) {
 	case mesos.TaskAdded:
 		c.addTask(ev.Task)
+		c.announces(ev.Task.AgentID)
 		c.referToParents(ev.Task)
 		c.dropUnnamed(ev.Task.FrameworkID)
 	case mesos.TaskUpdated:
@@ -349,6 +350,7 @@ func (c *Cluster) framework(id string) *parent[Framework] {
 
 func (c *Cluster) addAgent(a *mesos.Agent) {
 	c.registered(a.ID)
+	c.supersede(a)
 	p := c.agent(a.ID)
 	p.epoch = c.epoch
 	c.setAgent(p, c.withAgentAddrs(a))

@@ -22,7 +22,7 @@ func withAddr(t *mesos.Task, addr string) *mesos.Task {
 }
 
 var (
-	agent     = mesos.AgentAdded{Agent: &mesos.Agent{ID: "s", Addr: netip.MustParseAddr("10.0.0.1")}}
+	agent     = mesos.AgentAdded{Agent: &mesos.Agent{ID: "s", Addr: netip.MustParseAddr("10.0.0.1"), Port: 5051}}
 	framework = mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f", Name: "marathon"}}
 )
 
@@ -218,7 +218,7 @@ func TestRestore(t *testing.T) {
 		"a whole state":    {{subscribed(task("b", 1)), 0, "b of marathon on 10.0.0.1", true}},
 		"a failover": {
 			{recoveredState, 0, a, false}, {added("b", 1), time.Minute, a + "; b of marathon on 10.0.0.1", false},
-			{agent, 0, both, false}, {nil, announceGrace, both, true}, {nil, reregisterGrace, "b of marathon on 10.0.0.1", true},
+			{agent, 0, both, false}, {nil, announceGrace, "b of marathon on 10.0.0.1", true},
 		},
 		"two failovers":      {{recoveredState, 0, a, false}, {recoveredState, time.Second, a, false}},
 		"a state of nothing": {{nothing, 0, a, false}, {nil, reregisterGrace, "", true}},

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,38 +18,40 @@ import (
 //
 //	state       the agent                            becomes        on
 //	recovered   is listed as recovered: the          registered     AGENT_ADDED
-//	            leader expects it to re-register     gone           AGENT_REMOVED, a task UNREACHABLE or
-//	                                                                GONE_BY_OPERATOR, no longer listed
+//	            leader expects it to re-register     gone           any of those below
 //	missing     is not listed, by a leader that      registered     AGENT_ADDED
-//	            lists no agents as recovered: it     gone           AGENT_REMOVED, a task UNREACHABLE or
-//	            keeps its registry in memory                        GONE_BY_OPERATOR; or at emptyUntil, which
-//	                                                                is reregisterGrace after the leader's
-//	                                                                first such state
+//	            lists no agents as recovered: it     gone           any of those below, or at emptyUntil,
+//	            keeps its registry in memory                        which is reregisterGrace after the
+//	                                                                leader's first such state
 //	registered  has re-registered, and announces     registered     AGENT_ADDED, which starts it over
-//	            its tasks                            gone           AGENT_REMOVED, a task UNREACHABLE or
-//	                                                                GONE_BY_OPERATOR, no longer listed
-//	                                                 (told all)     reregisterGrace if it is retained, else
-//	                                                                announceGrace
+//	            its tasks                            (told all)     announceGrace after that and its last
+//	                                                                TASK_ADDED, as these are taken in; at
+//	                                                                last after reregisterGrace
+//	                                                 gone           any of those below
+//
+// An agent is gone with AGENT_REMOVED, with a task of it that is UNREACHABLE or
+// GONE_BY_OPERATOR, when it is no longer listed, and when another agent is at its address and
+// port: it was started again, without what it knew.
 //
 // A whole state starts all of this over. In each state an agent may be
 //
 //   - retained: what was known of it before is published. When it is gone, or has told all,
 //     what the leader has not named by then is removed.
 //   - unsettled: it may run tasks that nobody has told of, since nothing was known of it
-//     before, or tasks may have been missed. Until it is gone, or has registered and had
-//     announceGrace, no name can be denied: the cluster is not Complete.
+//     before, or tasks may have been missed. Until it is gone, or has told all, no name can be
+//     denied: the cluster is not Complete.
 //
 // Whether tasks may have been missed depends on the term of the last leader: see term.missed.
 
 const (
-	// reregisterGrace is how long an agent has to announce its tasks once it has
-	// re-registered. On a real Mesos they come within milliseconds, but those of a framework
-	// that is yet unknown to the leader follow the framework. It is also how long a leader
-	// without a registry may lack agents: they are back after four to eight seconds.
+	// announceGrace is how long an agent has to announce its tasks once it has re-registered.
+	// On a real Mesos they come within ten milliseconds before and after; those of a framework
+	// that is yet unknown to the leader follow the framework.
+	announceGrace = 2 * time.Second
+	// reregisterGrace is how long a leader without a registry may lack agents: they are back
+	// after four to eight seconds. It also bounds what announceGrace comes to, on an agent that
+	// is launched on all the time.
 	reregisterGrace = 10 * time.Second
-	// announceGrace is how long an unsettled agent stays so once it has registered. The
-	// master sends its tasks in one go with it.
-	announceGrace = time.Second
 
 	// anyAgent stands for an agent that may have come while no master was heard.
 	anyAgent = ""
@@ -79,29 +82,8 @@ type returning struct {
 	state     returnState
 	retained  bool
 	unsettled bool
-	at        time.Time // missing: when that ends; registered: when it registered
-}
-
-// retainedUntil returns when the retention ends, or the zero time.
-func (r returning) retainedUntil() time.Time {
-	switch {
-	case !r.retained || r.state == recovered:
-		return time.Time{}
-	case r.state == missing:
-		return r.at
-	}
-	return r.at.Add(reregisterGrace)
-}
-
-// unsettledUntil returns when the agent counts as settled, or the zero time.
-func (r returning) unsettledUntil() time.Time {
-	switch {
-	case !r.unsettled || r.state == recovered:
-		return time.Time{}
-	case r.state == missing:
-		return r.at
-	}
-	return r.at.Add(announceGrace)
+	since     time.Time // registered: when it did
+	at        time.Time // missing, registered: when that ends
 }
 
 // away reports whether a list of agents may tell more than events: that the leader does not
@@ -144,8 +126,7 @@ func (f *failover) reset() map[string]returning {
 // setReturning sets the state of an agent in the failover.
 func (c *Cluster) setReturning(id string, r returning) {
 	c.failover.set(id, r)
-	c.wakeAt(r.retainedUntil())
-	c.wakeAt(r.unsettledUntil())
+	c.wakeAt(r.at)
 }
 
 // Leader is who tells a state.
@@ -198,6 +179,7 @@ func (c *Cluster) replace(s *mesos.State, another, missed bool) {
 	} else {
 		c.awaitRecovered(s.RecoveredAgents, before, missed)
 	}
+	c.supersede(s.Agents...)
 	c.removeUnnamed(noRegistry)
 }
 
@@ -282,8 +264,43 @@ func (c *Cluster) removeUnnamed(noRegistry bool) {
 // registered notes that an agent has registered or re-registered.
 func (c *Cluster) registered(id string) {
 	if r, ok := c.failover.agents[id]; ok {
-		r.state, r.at = registered, time.Now()
+		now := time.Now()
+		r.state, r.since, r.at = registered, now, now.Add(announceGrace)
 		c.setReturning(id, r)
+	}
+}
+
+// announces notes that an agent announces a task, as one that has registered does.
+func (c *Cluster) announces(id string) {
+	r, ok := c.failover.agents[id]
+	if !ok || r.state != registered {
+		return
+	}
+	r.at = time.Now().Add(announceGrace)
+	if last := r.since.Add(reregisterGrace); r.at.After(last) {
+		r.at = last
+	}
+	c.setReturning(id, r)
+}
+
+// supersede releases agents that are at the address of a registered one, under an id of an
+// earlier life.
+func (c *Cluster) supersede(agents ...*mesos.Agent) {
+	if len(c.failover.agents) == 0 {
+		return
+	}
+	ids := make(map[netip.AddrPort]string, len(agents))
+	for _, a := range agents {
+		ids[netip.AddrPortFrom(a.Addr, uint16(a.Port))] = a.ID
+	}
+	for id, r := range c.failover.agents {
+		old := c.agents[id]
+		if r.state == registered || old == nil || old.now == nil || !old.now.Addr.IsValid() {
+			continue
+		}
+		if now, ok := ids[netip.AddrPortFrom(old.now.Addr, uint16(old.now.Port))]; ok && now != id {
+			c.release(id)
+		}
 	}
 }
 
@@ -328,18 +345,12 @@ func (c *Cluster) dropUnnamed(framework string) {
 
 // expireAgents ends the return of agents whose time is over.
 func (c *Cluster) expireAgents(now time.Time) {
-	passed := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
 	for id, r := range c.failover.agents {
-		if passed(r.unsettledUntil()) {
-			r.unsettled = false
-			c.failover.set(id, r)
-		}
-		if passed(r.retainedUntil()) {
+		if !r.at.IsZero() && !r.at.After(now) {
 			c.release(id)
 			continue
 		}
-		c.wakeAt(r.retainedUntil())
-		c.wakeAt(r.unsettledUntil())
+		c.wakeAt(r.at)
 	}
 }
 

@@ -24,19 +24,34 @@ func TestFailover(t *testing.T) {
 		want  string
 	}
 	back := mesos.AgentAdded{Agent: agent.Agent}
+	at := func(id, addr string, port uint32) mesos.AgentAdded {
+		return mesos.AgentAdded{Agent: &mesos.Agent{ID: id, Addr: netip.MustParseAddr(addr), Port: port}}
+	}
 	for name, steps := range map[string][]step{
 		"tasks, then the agent": {
 			{recoveredState, 0, both}, {added("a", 1), time.Minute, both}, {added("b", 1), 0, both}, {back, 0, both}, {framework, 0, both}, {nil, time.Minute, both},
 		},
 		"the agent, then tasks": {
-			{recoveredState, 0, both}, {back, time.Hour, both}, {added("a", 1), 9 * time.Second, both}, {framework, 0, both}, {nil, time.Second, a},
+			{recoveredState, 0, both}, {back, time.Hour, both}, {added("a", 1), time.Second, both}, {framework, 0, both},
+			{nil, announceGrace - time.Millisecond, both}, {nil, time.Millisecond, a},
+		},
+		"launched on all the time": {
+			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), time.Second, both}, {added("a", 1), 1900 * time.Millisecond, both},
+			{added("a", 1), 1900 * time.Millisecond, both}, {added("a", 1), 1900 * time.Millisecond, both}, {added("a", 1), 1900 * time.Millisecond, both},
+			{added("a", 1), reregisterGrace - 8601*time.Millisecond, both}, {nil, time.Millisecond, a},
+		},
+		"it is started again, with another id": {
+			{recoveredState, 0, both}, {at("other", "10.0.0.2", 5051), 0, both}, {at("other", "10.0.0.1", 5052), 0, both}, {at("other", "10.0.0.1", 5051), 0, ""},
+		},
+		"and the state says so": {
+			{mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{at("other", "10.0.0.1", 5051).Agent}, RecoveredAgents: recoveredState.State.RecoveredAgents}}, 0, ""},
 		},
 		"a task ends meanwhile": {{recoveredState, 0, both}, {updated("b", 4), time.Second, a}, {back, 0, a}, {framework, 0, a}, {nil, reregisterGrace, ""}},
 		"the agent is removed":  {{recoveredState, 0, both}, {mesos.AgentRemoved{AgentID: "s"}, time.Minute, ""}},
 		"denied outright":       {{subscribed(task("a", 1)), 0, a}},
 		"the agent is another":  {{mesos.Subscribed{State: &mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "other"}}}}, 0, ""}},
 		"two failovers": {
-			{recoveredState, 0, both}, {back, 0, both}, {recoveredState, 5 * time.Second, both}, {nil, time.Minute, both},
+			{recoveredState, 0, both}, {back, 0, both}, {recoveredState, time.Second, both}, {nil, time.Minute, both},
 			{subscribed(task("a", 1)), 0, a},
 		},
 		"a state of nothing, that fills": {

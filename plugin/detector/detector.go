@@ -3,7 +3,7 @@
 // As in Mesos, a detector is either standalone, with a fixed list of masters, or follows
 // the election in ZooKeeper. A Static list does not know who leads: any master redirects
 // to the leader. ZooKeeper lists the contenders, whose first leads, and watches the list for
-// changes; what it listed last holds while the ensemble cannot be reached.
+// changes; what it listed last holds while the ensemble cannot be reached. Fallback has both.
 package detector
 
 import (
@@ -29,6 +29,7 @@ const APIPath = "/api/v1"
 // Masters are the masters of a cluster as a detector knows them.
 type Masters struct {
 	Leader     *url.URL         // API of the leading master; nil if each of All must be asked
+	Live       bool             // ZooKeeper names Leader now; if not, it did so last
 	All        []*url.URL       // APIs, in the order of their numbers
 	Contenders []mesos.MasterID // the leader and those that would succeed it, in order; nil if unknown
 }
@@ -49,10 +50,13 @@ func (s Static) Run(ctx context.Context, found func(Masters)) {
 	<-ctx.Done()
 }
 
-// Equal reports whether m and o name the same masters.
+// Equal reports whether m and o name the same masters, and the same leader.
 func (m *Masters) Equal(o *Masters) bool {
 	return sameURL(m.Leader, o.Leader) && slices.EqualFunc(m.All, o.All, sameURL) && slices.Equal(m.Contenders, o.Contenders)
 }
+
+// IsElected reports whether ZooKeeper names the master at u as the leader now.
+func (m *Masters) IsElected(u *url.URL) bool { return m.Live && sameURL(m.Leader, u) }
 
 // Elects reports whether m names a leader, other than o's if that is not nil.
 func (m *Masters) Elects(o *Masters) bool {

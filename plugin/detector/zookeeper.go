@@ -49,6 +49,7 @@ type ZooKeeper struct {
 	Path    string   // of the node whose children are the contenders
 	Auth    string   // user:password, or ""
 	Secure  bool     // masters are asked by https
+	first   Static   // numbered before the masters that only ZooKeeper names
 }
 
 // String returns the URL, without user and password.
@@ -125,9 +126,10 @@ func parseServer(server string) (string, error) {
 
 // Run follows the election until ctx is done.
 func (z *ZooKeeper) Run(ctx context.Context, found func(Masters)) {
-	d := net.Dialer{Timeout: memberTimeout}
-	z.run(ctx, d.DialContext, found)
+	z.run(ctx, dialMember, found)
 }
+
+var dialMember = (&net.Dialer{Timeout: memberTimeout}).DialContext
 
 func (z *ZooKeeper) run(ctx context.Context, dial dialFunc, found func(Masters)) {
 	e := election{ZooKeeper: z, dial: dial, found: found, state: &lookupState{State: logstate.State{Log: log}, name: z.String()}}
@@ -198,6 +200,9 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 			err     error
 			retry   <-chan time.Time
 		)
+		if conn.State() != zk.StateHasSession {
+			e.doubt() // at once: the next answer may take long
+		}
 		if !authenticated {
 			err = conn.AddAuth("digest", []byte(e.Auth))
 			authenticated = err == nil
@@ -216,11 +221,14 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 			return
 		}
 		switch {
-		case err == nil && !masters.Equal(&e.last):
+		case err == nil && !(e.last.Live && masters.Equal(&e.last)):
 			e.last = masters
 			e.found(masters)
 		case err != nil && !errors.Is(err, errNoMaster):
 			retry = time.After(listRetry)
+			fallthrough
+		case err != nil:
+			e.doubt()
 		}
 		select {
 		case <-ctx.Done():
@@ -230,6 +238,14 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 		case <-changed:
 		case <-retry:
 		}
+	}
+}
+
+// doubt tells that the masters found last may not be the present ones.
+func (e *election) doubt() {
+	if e.last.Live {
+		e.last.Live = false
+		e.found(e.last)
 	}
 }
 
@@ -354,17 +370,19 @@ func (z *ZooKeeper) get(conn *zk.Conn, name string) (mesos.Master, error) {
 	return m, nil
 }
 
-// masters returns the contenders as Masters. All is sorted by address, so that an election
-// does not renumber it. The first contender leads if leading is true.
+// masters returns the contenders as Masters. All has the list first, and then the others,
+// sorted by address so that an election does not renumber them. The first contender leads if
+// leading is true.
 func (z *ZooKeeper) masters(contenders []mesos.Master, leading bool) Masters {
-	var m Masters
+	m := Masters{All: slices.Clone(z.first), Live: true}
 	type located struct {
 		addr netip.Addr
+		name string // host:port by its hostname
 		url  *url.URL
 	}
 	var all []located
 	for i, c := range contenders {
-		l := located{c.Addr, z.endpoint(c)}
+		l := located{c.Addr, net.JoinHostPort(c.Hostname, strconv.Itoa(int(c.Port))), z.endpoint(c)}
 		if leading {
 			m.Contenders = append(m.Contenders, mesos.MasterID(cmp.Or(c.ID, l.url.Host)))
 		}
@@ -380,7 +398,9 @@ func (z *ZooKeeper) masters(contenders []mesos.Master, leading bool) Masters {
 		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.url.Host, b.url.Host))
 	})
 	for _, l := range all {
-		m.All = append(m.All, l.url)
+		if !slices.ContainsFunc(z.first, func(u *url.URL) bool { return u.Host == l.url.Host || u.Host == l.name }) {
+			m.All = append(m.All, l.url)
+		}
 	}
 	return m
 }

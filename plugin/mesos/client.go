@@ -88,6 +88,14 @@ func (c *Client) Close() {
 	c.login.close()
 }
 
+// Target is the master to call.
+type Target struct {
+	URL *url.URL // of its API
+	// Follow is asked before a redirect of the master is followed. An error ends the call.
+	// nil follows all.
+	Follow func(next *url.URL) error
+}
+
 // Conn is a leading master that has answered a call.
 type Conn struct {
 	URL    *url.URL       // of its API, after redirects
@@ -105,11 +113,11 @@ type Stream struct {
 	decoder *decoder
 }
 
-// Subscribe opens an event stream at the master with the API endpoint u, or at the leader
-// that it redirects to. Cancelling ctx ends the stream. read, which may be nil, is called
-// with the size of each read from it.
-func (c *Client) Subscribe(ctx context.Context, u *url.URL, read func(n int)) (*Stream, error) {
-	resp, conn, err := c.call(ctx, u, callSubscribe) //nolint:bodyclose // closed by Stream.Close
+// Subscribe opens an event stream at a master, or at the leader that it redirects to.
+// Cancelling ctx ends the stream. read, which may be nil, is called with the size of each
+// read from it.
+func (c *Client) Subscribe(ctx context.Context, t Target, read func(n int)) (*Stream, error) {
+	resp, conn, err := c.call(ctx, t, callSubscribe) //nolint:bodyclose // closed by Stream.Close
 	if err != nil {
 		return nil, c.wrap("subscribe", err)
 	}
@@ -148,18 +156,32 @@ func (s *Stream) Next() (Event, error) {
 // Close ends the stream.
 func (s *Stream) Close() error { return s.body.Close() }
 
-// State asks the master at u, or the leader that it redirects to, for its whole state
-// (GET_STATE), and returns who has answered. read is as in Subscribe.
-func (c *Client) State(ctx context.Context, u *url.URL, read func(n int)) (*State, *Conn, error) {
+// State asks a master, or the leader that it redirects to, for its whole state (GET_STATE),
+// and returns who has answered. read is as in Subscribe.
+func (c *Client) State(ctx context.Context, t Target, read func(n int)) (*State, *Conn, error) {
 	s := new(State)
-	resp, conn, err := c.call(ctx, u, getState.call)
+	conn, err := c.ask(ctx, t, getState, read, stateInto(s))
+	return s, conn, err
+}
+
+// Master asks a master, or the leader that it redirects to, for its MasterInfo (GET_MASTER),
+// and returns who has answered.
+func (c *Client) Master(ctx context.Context, t Target) (Master, *Conn, error) {
+	var m Master
+	conn, err := c.ask(ctx, t, getMaster, nil, masterInto(&m))
+	return m, conn, err
+}
+
+// ask makes a call and decodes its answer.
+func (c *Client) ask(ctx context.Context, t Target, m method, read func(n int), decode func(*wire) (bool, error)) (*Conn, error) {
+	resp, conn, err := c.call(ctx, t, m.call)
 	if err == nil {
-		err = decodeAnswer(resp, read, getState.field, stateInto(s))
+		err = decodeAnswer(resp, read, m.field, decode)
 	}
 	if err != nil {
-		return nil, nil, c.wrap(getState.name, err)
+		return nil, c.wrap(m.name, err)
 	}
-	return s, conn, nil
+	return conn, nil
 }
 
 // State asks the master for its whole state (GET_STATE). read is as in Subscribe.
@@ -189,17 +211,18 @@ func (c *Conn) Agents(ctx context.Context) (*State, error) {
 // Master asks the master for its MasterInfo (GET_MASTER).
 func (c *Conn) Master(ctx context.Context) (Master, error) {
 	var m Master
-	err := c.ask(ctx, getMaster, nil, func(w *wire) (bool, error) {
+	err := c.ask(ctx, getMaster, nil, masterInto(&m))
+	return m, err
+}
+
+func masterInto(m *Master) func(*wire) (bool, error) {
+	return func(w *wire) (bool, error) {
 		b, err := w.bytes()
 		if err == nil {
-			m, err = decodeMaster(message(b, 1))
+			*m, err = decodeMaster(message(b, 1))
 		}
 		return true, err
-	})
-	if err != nil {
-		return Master{}, err
 	}
-	return m, nil
 }
 
 // ask makes a call and decodes its answer. It follows no redirect: a master that redirects
@@ -238,9 +261,9 @@ func (c *Conn) call(ctx context.Context, call uint64) (*http.Response, error) {
 	return nil, err
 }
 
-// call makes a call to the master at u, follows its redirects, and returns the answer of
-// the leader.
-func (c *Client) call(ctx context.Context, u *url.URL, call uint64) (*http.Response, *Conn, error) {
+// call makes a call to a master, follows its redirects, and returns the answer of the leader.
+func (c *Client) call(ctx context.Context, t Target, call uint64) (*http.Response, *Conn, error) {
+	u := t.URL
 	trusted := true // u is configured, or ZooKeeper names it
 	for range maxRedirects + 1 {
 		resp, remote, err := c.post(ctx, u, call, trusted)
@@ -254,6 +277,11 @@ func (c *Client) call(ctx context.Context, u *url.URL, call uint64) (*http.Respo
 		if err != nil {
 			return nil, nil, err
 		}
+		if t.Follow != nil {
+			if err := t.Follow(next); err != nil {
+				return nil, nil, fmt.Errorf("%s redirects to %s: %w", u.Host, next.Host, err)
+			}
+		}
 		hosts := *c.trusted.Load()
 		trusted = hosts[next.Host] || trusted && hosts[u.Host]
 		if !trusted && c.credentials != nil {
@@ -261,7 +289,7 @@ func (c *Client) call(ctx context.Context, u *url.URL, call uint64) (*http.Respo
 		}
 		u = next
 	}
-	return nil, nil, fmt.Errorf("more than %d redirects, the last to %s", maxRedirects, u)
+	return nil, nil, fmt.Errorf("%w, the last to %s", errRedirects, u.Host)
 }
 
 // post sends a Call to u, without following redirects. It sends the credentials if u is

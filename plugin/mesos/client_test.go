@@ -39,7 +39,7 @@ func TestSubscribe(t *testing.T) {
 			c := NewClient(Config{})
 			defer c.Close()
 			active := 0
-			s, err := c.Subscribe(t.Context(), parseURL(t, at), func(n int) { active += n })
+			s, err := c.Subscribe(t.Context(), Target{URL: parseURL(t, at)}, func(n int) { active += n })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestSubscribe(t *testing.T) {
 			if want := (Master{"one", "127.0.0.1", netip.MustParseAddr("127.0.0.1"), 5050}); err != nil || m != want {
 				t.Errorf("master is %+v, %v", m, err)
 			}
-			state, who, err := c.State(t.Context(), parseURL(t, at), nil)
+			state, who, err := c.State(t.Context(), Target{URL: parseURL(t, at)}, nil)
 			if err != nil || len(state.Tasks) != 10 || len(state.Agents) != 2 || len(state.Frameworks) != 1 || who.URL.Host != leading.Host {
 				t.Errorf("state is %+v of %+v, %v", state, who, err)
 			}
@@ -77,7 +77,7 @@ func TestLeadsNoMore(t *testing.T) {
 	defer srv.Close()
 	c := NewClient(Config{})
 	defer c.Close()
-	_, who, err := c.State(t.Context(), parseURL(t, srv.URL+"/api/v1"), nil)
+	_, who, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL+"/api/v1")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestRefusals(t *testing.T) {
 			defer srv.Close()
 			c := NewClient(Config{})
 			defer c.Close()
-			_, err := c.Subscribe(t.Context(), parseURL(t, srv.URL+"/api/v1"), nil)
+			_, err := c.Subscribe(t.Context(), Target{URL: parseURL(t, srv.URL+"/api/v1")}, nil)
 			if err == nil || !strings.Contains(err.Error(), tc.want) || len(err.Error()) > 400 {
 				t.Fatalf("error is %v, want %s", err, tc.want)
 			}
@@ -140,7 +140,7 @@ func TestNoContent(t *testing.T) {
 	if s, err := (&Conn{URL: parseURL(t, srv.URL), client: c}).Agents(t.Context()); err == nil {
 		t.Errorf("agents are %+v", s)
 	}
-	if s, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil); err == nil {
+	if s, _, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil); err == nil {
 		t.Errorf("the state is %+v", s)
 	}
 }
@@ -161,7 +161,7 @@ func TestStreamEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			s, err := c.Subscribe(ctx, parseURL(t, srv.URL+"/api/v1"), nil)
+			s, err := c.Subscribe(ctx, Target{URL: parseURL(t, srv.URL+"/api/v1")}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,8 +193,8 @@ func TestCompressed(t *testing.T) {
 	defer c.Close()
 	u := parseURL(t, srv.URL)
 	for name, call := range map[string]func() error{
-		"SUBSCRIBE": func() error { _, err := c.Subscribe(t.Context(), u, nil); return err },
-		"GET_STATE": func() error { _, _, err := c.State(t.Context(), u, nil); return err },
+		"SUBSCRIBE": func() error { _, err := c.Subscribe(t.Context(), Target{URL: u}, nil); return err },
+		"GET_STATE": func() error { _, _, err := c.State(t.Context(), Target{URL: u}, nil); return err },
 		"GET_MASTER": func() error {
 			_, err := (&Conn{URL: u, client: c}).Master(t.Context())
 			return err

@@ -182,13 +182,13 @@ func TestBasic(t *testing.T) {
 	} {
 		writeFile(t, file, tc.file)
 		a.want.Store(&tc.want)
-		if _, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil); err != nil {
+		if _, _, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil); err != nil {
 			t.Errorf("%q: %v", tc.file, err)
 		}
 	}
 	nothing := "nothing"
 	a.want.Store(&nothing)
-	_, _, err = c.State(t.Context(), parseURL(t, srv.URL), nil)
+	_, _, err = c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil)
 	if err == nil || strings.Contains(err.Error(), "hunter") || strings.Contains(err.Error(), "ZG5z") || !strings.Contains(err.Error(), "401") || len(err.Error()) > 400 {
 		t.Errorf("refused with %v", err)
 	}
@@ -244,7 +244,7 @@ func TestWhoIsTold(t *testing.T) {
 				known = append(known, parseURL(t, k))
 			}
 			c.Trust(known)
-			_, who, err := c.State(t.Context(), parseURL(t, tc.ask), nil)
+			_, who, err := c.State(t.Context(), Target{URL: parseURL(t, tc.ask)}, nil)
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("%v, want %q", err, tc.want)
 			}
@@ -264,7 +264,7 @@ func TestWhoIsTold(t *testing.T) {
 		c := NewClient(Config{Credentials: credentials, TLS: &TLS{Files: []string{certificate(t, secure)}}})
 		defer c.Close()
 		c.Trust([]*url.URL{parseURL(t, secure.URL), parseURL(t, leader.URL)})
-		_, _, err := c.State(t.Context(), parseURL(t, secure.URL), nil)
+		_, _, err := c.State(t.Context(), Target{URL: parseURL(t, secure.URL)}, nil)
 		if err == nil || !strings.Contains(err.Error(), "from https to http") || a.got.Load() != nil {
 			t.Errorf("%v, told %v", err, a.got.Load())
 		}
@@ -290,7 +290,7 @@ func TestTLS(t *testing.T) {
 	other := httptest.NewTLSServer(a)
 	defer other.Close()
 	ask := func(c *Client) error {
-		_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+		_, _, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil)
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -361,7 +361,7 @@ func TestTLS_Suites(t *testing.T) {
 			defer srv.Close()
 			c := NewClient(Config{TLS: &TLS{Files: []string{certificate(t, srv)}}})
 			defer c.Close()
-			_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+			_, _, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil)
 			if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
@@ -405,7 +405,7 @@ func TestClientCertificate(t *testing.T) {
 		ok    bool
 	}{{[]string{cert, keyFile, ca}, true}, {[]string{ca}, false}} {
 		c := NewClient(Config{TLS: &TLS{Files: tc.files}})
-		_, _, err := c.State(t.Context(), parseURL(t, srv.URL), nil)
+		_, _, err := c.State(t.Context(), Target{URL: parseURL(t, srv.URL)}, nil)
 		c.Close()
 		if (err == nil) != tc.ok {
 			t.Errorf("with %d files: %v", len(tc.files), err)
@@ -482,7 +482,7 @@ func TestServiceAccount(t *testing.T) {
 				defer c.Close()
 				ask := func(logins int) {
 					t.Helper()
-					if _, _, err := c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil); err != nil {
+					if _, _, err := c.State(t.Context(), Target{URL: parseURL(t, "http://master.example:5050/api/v1")}, nil); err != nil {
 						t.Fatal(err)
 					}
 					if i.logins != logins {
@@ -498,12 +498,12 @@ func TestServiceAccount(t *testing.T) {
 				i.token = "revoked"
 				ask(3) // after a 401
 				i.refuse = true
-				_, _, err := c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil)
+				_, _, err := c.State(t.Context(), Target{URL: parseURL(t, "http://master.example:5050/api/v1")}, nil)
 				if err == nil || !strings.Contains(err.Error(), "401") || i.logins > 5 || strings.Contains(err.Error(), i.token) {
 					t.Errorf("refused after %d logins: %v", i.logins, err)
 				}
 				i.refuse, i.token, i.fail = false, "revoked", true
-				_, _, err = c.State(t.Context(), parseURL(t, "http://master.example:5050/api/v1"), nil)
+				_, _, err = c.State(t.Context(), Target{URL: parseURL(t, "http://master.example:5050/api/v1")}, nil)
 				if err == nil || !strings.Contains(err.Error(), `log in as "dns"`) || !strings.Contains(err.Error(), "403") {
 					t.Errorf("a login that is refused: %v", err)
 				}

@@ -18,6 +18,10 @@ const (
 // more.
 var ErrNotLeading = errors.New("does not lead any more")
 
+// errRedirects ends a call that is redirected again and again: to itself by a master that has
+// started again while its old session lives, or in a circle.
+var errRedirects = fmt.Errorf("more than %d redirects", maxRedirects)
+
 // StatusError is an answer that is neither 200 nor a redirect to the leader: 503 while no
 // leader is elected or it has not recovered, 401, 403, ….
 type StatusError struct {
@@ -25,15 +29,13 @@ type StatusError struct {
 	Code   int
 	Reason string // the start of the body, without secrets
 
-	recovering bool
 }
 
 func newStatusError(u *url.URL, code int, body string, credentials *Credentials) *StatusError {
 	reason := credentials.redact(strings.TrimSpace(body))
 	return &StatusError{
 		URL: u.String(), Code: code,
-		Reason:     strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "?"),
-		recovering: code == http.StatusServiceUnavailable && strings.Contains(body, "not finished recovery"),
+		Reason: strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "?"),
 	}
 }
 
@@ -46,11 +48,13 @@ func (e *StatusError) Error() string {
 	return msg
 }
 
-// IsRecovering reports whether err is the answer of a new leader that still reads its
-// registry: 503 "Master has not finished recovery".
-func IsRecovering(err error) bool {
+// IsElecting reports whether err is what masters answer until one of them leads: nothing
+// listens, 503 "No leader elected" or "Master has not finished recovery", or they redirect to
+// each other.
+func IsElecting(err error) bool {
 	var status *StatusError
-	return errors.As(err, &status) && status.recovering
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errRedirects) ||
+		errors.As(err, &status) && status.Code == http.StatusServiceUnavailable
 }
 
 // HasSteppedDown reports whether err shows that the master at host, the host:port of its

@@ -18,22 +18,24 @@ import (
 func TestErrors_KeepIdentity(t *testing.T) {
 	answer := func(code int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", "/api/v1")
 			w.WriteHeader(code)
 			_, _ = io.WriteString(w, body)
 		}
 	}
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
-	isRecovering := func(err error, _ string) bool { return IsRecovering(err) }
+	isElecting := func(err error, _ string) bool { return IsElecting(err) }
 	for name, tc := range map[string]struct {
 		secret  string
 		handler http.HandlerFunc // nil: nothing listens
 		is      func(err error, host string) bool
 	}{
-		"recovering, the secret is in the reason": {"finished", answer(503, "Master has not finished recovery"), isRecovering},
-		"recovering, the secret is in the call":   {"subscribe", answer(503, "Master has not finished recovery"), isRecovering},
+		"recovering, the secret is in the reason": {"finished", answer(503, "Master has not finished recovery"), isElecting},
+		"recovering, the secret is in the call":   {"subscribe", answer(503, "Master has not finished recovery"), isElecting},
 		"no leader":                               {"elected", answer(503, "No leader elected"), HasSteppedDown},
 		"nothing listens":                         {"connection", nil, HasSteppedDown},
+		"redirects to itself":                     {"redirects", answer(307, ""), isElecting},
 		"connection refused":                      {"subscribe", nil, func(err error, _ string) bool { return errors.Is(err, syscall.ECONNREFUSED) }},
 		"unauthorised":                            {"Unauthorized", answer(401, "You are Unauthorized"), func(err error, _ string) bool { return errors.As(err, new(*StatusError)) }},
 	} {
@@ -48,7 +50,8 @@ func TestErrors_KeepIdentity(t *testing.T) {
 			c := NewClient(Config{Credentials: mustLoad(t, file)})
 			defer c.Close()
 			u := parseURL(t, at+"/api/v1")
-			_, err := c.Subscribe(t.Context(), u, nil)
+			c.Trust([]*url.URL{u})
+			_, err := c.Subscribe(t.Context(), Target{URL: u}, nil)
 			if err == nil || strings.Contains(err.Error(), tc.secret) || !strings.Contains(err.Error(), "***") {
 				t.Errorf("the secret %q is not redacted: %v", tc.secret, err)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
@@ -22,18 +23,32 @@ func StartInMemory(h http.Handler) *InMemory {
 	return m
 }
 
-// Dial connects to the server, as a net.Dialer's DialContext.
-func (m *InMemory) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+// Dial connects to the server, as a net.Dialer's DialContext. The connection says that it is
+// to addr.
+func (m *InMemory) Dial(ctx context.Context, _, addr string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
 	case m.listener.conns <- server:
-		return client, nil
+		ap, err := netip.ParseAddrPort(addr)
+		if err != nil {
+			return client, nil //nolint:nilerr // a name: it could be anywhere
+		}
+		return &dialled{client, net.TCPAddrFromAddrPort(ap)}, nil
 	case <-m.listener.done:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
+
+// dialled is a connection in memory that claims a remote address.
+type dialled struct {
+	net.Conn
+	remote net.Addr
+}
+
+// RemoteAddr implements net.Conn.
+func (d *dialled) RemoteAddr() net.Addr { return d.remote }
 
 // Close breaks all connections and stops serving.
 func (m *InMemory) Close() error { return m.srv.Close() }

@@ -2,33 +2,17 @@ package watch
 
 import (
 	"context"
-	"errors"
 	"net/url"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/wake"
 )
 
-const (
-	minBackOff = 100 * time.Millisecond
-	maxBackOff = 10 * time.Second
-	// toleratedFailures is the number of failures in a row after which masters are asked other
-	// than the leader that ZooKeeper names: ZooKeeper may be away, and they know better.
-	toleratedFailures = 3
-
-	leaderTimeout = 2 * time.Second // of GET_MASTER
-)
-
-var (
-	errSilent  = errors.New("the master is silent")
-	errTwice   = errors.New("the master has begun the stream twice")
-	errDeposed = errors.New("ZooKeeper names another leader")
-)
+const leaderTimeout = 2 * time.Second // of GET_MASTER
 
 // connection is the state of a watcher's connection to a master. The detector's goroutine
 // and that of the connection share it.
@@ -73,8 +57,8 @@ func (w *Watcher) connect(ctx context.Context) {
 	}
 }
 
-// found applies the masters that the detector has found. It cancels an attempt at a master that does not lead any more,
-// which may hang.
+// found applies the masters that the detector has found. It cancels an attempt at a master
+// that does not lead any more, which may hang.
 func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 	c := &w.connection
 	trusted := m.All
@@ -83,7 +67,7 @@ func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 	}
 	w.Client.Trust(trusted)
 	c.mu.Lock()
-	elects := m.Elects(c.masters)
+	elects, news := m.Elects(c.masters), c.masters == nil || !m.Equal(c.masters)
 	c.masters = &m
 	if a := c.attempt; a != nil && elects && !a.isAt(m.Leader) {
 		a.cancel(errDeposed)
@@ -91,7 +75,9 @@ func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 	c.mu.Unlock()
 	at := time.Now()
 	w.emit(ctx, func() { w.applyMasters(m, at) })
-	c.changed.Set() // last: the loop hears of a leader before its state
+	if news {
+		c.changed.Set() // last: the loop hears of a leader before its state
+	}
 }
 
 // begin registers an attempt at u, which was chosen from the masters given. It returns the
@@ -124,6 +110,18 @@ func (c *connection) answered(conn *mesos.Conn) {
 	}
 }
 
+// adopt makes the call to a master that has answered the attempt that is under way.
+func (c *connection) adopt(conn *mesos.Conn, cancel context.CancelCauseFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.attempt != nil {
+		c.attempt.conn, c.attempt.cancel = conn, cancel
+	}
+	if c.masters.Live && !(&attempt{conn: conn}).isAt(c.masters.Leader) { // meanwhile
+		cancel(errDeposed)
+	}
+}
+
 func (c *connection) current() *detector.Masters {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -151,18 +149,9 @@ func (c *connection) candidates(last *url.URL, failing bool) (*detector.Masters,
 	return m, order
 }
 
-// attempted tells the loop and the observer whether an attempt has led to a state.
-func (w *Watcher) attempted(ctx context.Context, err error) {
-	w.Observer.Connected(err)
-	if err != nil {
-		at := time.Now()
-		w.emit(ctx, func() { w.applyFailure(err, at) })
-	}
-}
-
-// disconnected tells the loop that the connection has ended.
-func (w *Watcher) disconnected(ctx context.Context) {
-	heard, at := time.Unix(0, w.heard.Load()), time.Now()
+// disconnected tells the loop that the connection has ended, at the given time.
+func (w *Watcher) disconnected(ctx context.Context, at time.Time) {
+	heard := time.Unix(0, w.heard.Load())
 	w.emit(ctx, func() { w.applyDisconnect(heard, at) })
 }
 
@@ -208,6 +197,3 @@ func cause(ctx context.Context, err error) error {
 	}
 	return err
 }
-
-// isFailing reports whether several attempts in a row have failed.
-func isFailing(b *backoff.BackOff) bool { return b.Attempts() > toleratedFailures }

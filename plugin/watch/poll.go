@@ -3,7 +3,6 @@ package watch
 import (
 	"context"
 	"errors"
-	"net/url"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
@@ -12,31 +11,38 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
-// evictedPoll is how often a watcher polls whose stream the master has ended.
-const evictedPoll = 30 * time.Second
+const (
+	// evictedPoll is how often a watcher polls whose stream the master has ended, at least as
+	// long as evictedShare makes it: the master is busy, and has a stream less.
+	evictedPoll  = 2 * time.Second
+	evictedShare = 9
+	// failoverPoll is how often a leader is polled at first that expects agents.
+	failoverPoll = time.Second
+)
 
 // poller polls the state of the leader. It remembers how earlier polls have ended.
 type poller struct {
-	*Watcher
+	asker
 	interval  time.Duration
-	back      *backoff.BackOff
-	last      *url.URL // the master that led to an answer
+	share     time.Duration // a master is left alone for so many times as long as a poll took
 	leader    leaderInfo
+	since     time.Time // when leader first answered
+	expecting bool      // it expects agents
 	connected bool
 	failing   logstate.State
 }
 
-func (w *Watcher) newPoller(interval time.Duration) *poller {
-	return &poller{Watcher: w, interval: interval, back: backoff.New(minBackOff, maxBackOff), failing: logstate.State{Log: log}}
+func (w *Watcher) newPoller(interval, share time.Duration) *poller {
+	return &poller{asker: newAsker(w), interval: interval, share: share, failing: logstate.State{Log: log}}
 }
 
 // poll polls the state, one request at a time, until ctx is done.
 func (w *Watcher) poll(ctx context.Context, interval time.Duration) {
-	p := w.newPoller(interval)
+	p := w.newPoller(interval, 1)
 	for ctx.Err() == nil {
 		next, _ := p.ask(ctx)
 		if backoff.Wait(ctx, next, w.connection.changed) {
-			p.back.Reset()
+			p.reset()
 		}
 	}
 }
@@ -46,7 +52,7 @@ func (w *Watcher) poll(ctx context.Context, interval time.Duration) {
 func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, d time.Duration) (changed bool) {
 	log.Warningf("Polling %s every %v and subscribing again in %v: its master has ended the stream, which may mean that it has too many subscribers",
 		w.Name, evictedPoll, d.Round(time.Second))
-	p := w.newPoller(evictedPoll)
+	p := w.newPoller(evictedPoll, evictedShare)
 	defer p.lose(ctx)
 	before := w.connection.current()
 	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
@@ -66,53 +72,41 @@ func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, d time.Durati
 	return false
 }
 
-// ask polls once, and returns when to poll again. A master that takes long is left alone for
-// as long. One that does not answer is asked no more often than one that does; one that
-// refuses may be, since that costs it little.
+// ask polls once, and returns when to poll again. A master that does not answer is asked no
+// more often than one that does; one that refuses may be, since that costs it little.
 func (p *poller) ask(ctx context.Context) (next time.Duration, ok bool) {
 	start := time.Now()
-	err := p.tryMasters(ctx)
-	took := time.Since(start)
-	switch {
-	case err == nil:
-		p.back.Reset()
-		return max(p.interval-took, took), true
-	case errors.Is(err, errSilent):
-		next = p.interval
-	default:
-		next = min(p.interval, maxBackOff)
-	}
-	return max(next, took, p.back.Next()), false
-}
-
-// tryMasters asks one master after the other until one answers.
-func (p *poller) tryMasters(ctx context.Context) error {
-	var errs []error
-	masters, order := p.connection.candidates(p.last, isFailing(p.back))
-	for _, u := range order {
-		s, conn, err := p.state(ctx, masters, u)
+	back, err := p.round(ctx, func(masters *detector.Masters, t mesos.Target) (bool, error) {
+		s, conn, err := p.state(ctx, masters, t)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 		p.attempted(ctx, err)
 		if err == nil {
-			p.last = u
-			p.answered(ctx, s, conn)
-			return nil
+			p.apply(ctx, s, conn)
 		}
-		errs = append(errs, err)
-		if errors.Is(err, errDeposed) {
-			break
-		}
+		return err == nil, err
+	})
+	took := time.Since(start)
+	switch {
+	case back == nil && p.expecting && time.Since(p.since) < electionTime:
+		return max(min(p.interval, failoverPoll)-took, took), true
+	case back == nil:
+		return max(p.interval-took, p.share*took), true
 	}
 	p.lose(ctx)
-	err := errors.Join(errs...)
 	p.failing.Failed("Polling the masters of %s failed: %v", p.Name, err)
-	return err
+	switch {
+	case errors.Is(err, errSilent):
+		next = p.interval
+	case back == p.refused:
+		next = min(p.interval, maxBackOff)
+	}
+	return max(next, took, back.Next()), false
 }
 
-// answered hands a polled state over to the loop.
-func (p *poller) answered(ctx context.Context, s *mesos.State, conn *mesos.Conn) {
+// apply hands a polled state over to the loop.
+func (p *poller) apply(ctx context.Context, s *mesos.State, conn *mesos.Conn) {
 	p.heardNow()
 	p.Observer.Received("GET_STATE")
 	before := p.leader
@@ -121,9 +115,10 @@ func (p *poller) answered(ctx context.Context, s *mesos.State, conn *mesos.Conn)
 		p.leader = before // it has not told who it is this time
 	}
 	if !p.connected || p.leader != before {
+		p.since = time.Now()
 		logState("Polling", p.leader, s)
 	}
-	p.connected = true
+	p.connected, p.expecting = true, s.NoAgents() || len(s.RecoveredAgents) > 0
 	p.failing.Recovered("Polling the masters of %s again", p.Name)
 	at, who := time.Now(), p.leader
 	p.emit(ctx, func() { p.applyState(s, who, true, at) })
@@ -133,16 +128,16 @@ func (p *poller) answered(ctx context.Context, s *mesos.State, conn *mesos.Conn)
 func (p *poller) lose(ctx context.Context) {
 	if p.connected {
 		p.connected = false
-		p.disconnected(ctx)
+		p.disconnected(ctx, time.Now())
 	}
 }
 
-// state asks the master at u for its state.
-func (p *poller) state(ctx context.Context, masters *detector.Masters, u *url.URL) (s *mesos.State, conn *mesos.Conn, err error) {
-	ctx, end := p.connection.begin(ctx, masters, u)
+// state asks a master for its state.
+func (p *poller) state(ctx context.Context, masters *detector.Masters, t mesos.Target) (s *mesos.State, conn *mesos.Conn, err error) {
+	ctx, end := p.connection.begin(ctx, masters, t.URL)
 	defer end(nil)
-	err = watched(ctx, func(ctx context.Context, read func(n int)) error {
-		s, conn, err = p.Client.State(ctx, u, read)
+	err = watched(ctx, p.patience, func(ctx context.Context, read func(n int)) error {
+		s, conn, err = p.Client.State(ctx, t, read)
 		return err
 	})
 	return s, conn, err

@@ -107,7 +107,7 @@ func (r *reconciler) list(ctx context.Context, whole bool) error {
 		err error
 	)
 	if whole {
-		err = watched(ctx, func(ctx context.Context, read func(n int)) error {
+		err = watched(ctx, maxStateTimeout, func(ctx context.Context, read func(n int)) error {
 			s, err = r.conn.State(ctx, read)
 			return err
 		})
@@ -138,9 +138,12 @@ func (w *Watcher) applyList(s *mesos.State, whole bool, at time.Time) {
 	w.markDirty(at)
 }
 
-// watched calls a function that reads a whole state. That may take long, but must not stop.
-func watched(ctx context.Context, get func(ctx context.Context, read func(n int)) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+// watched calls a function that reads a whole state. That may take as long as patience, but
+// must not stop.
+func watched(ctx context.Context, patience time.Duration, get func(ctx context.Context, read func(n int)) error) error {
+	timed, stop := context.WithTimeoutCause(ctx, patience, errSlow)
+	defer stop()
+	ctx, cancel := context.WithCancelCause(timed)
 	defer cancel(nil)
 	watchdog := newWatchdog(firstSilence, func() { cancel(errSilent) })
 	defer watchdog.stop()

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	minSaveInterval = 10 * time.Second
+	minSaveInterval = time.Second
+	failedInterval  = 10 * time.Second // after a write that has failed
 	// saveShare makes the wait after a write so many times as long as the write, so that
 	// writing a large cluster takes a hundredth of the time.
 	saveShare = 100
@@ -104,12 +105,14 @@ func (w *Watcher) saveIfDue(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// saved notes the result of a write. If it has failed, it is repeated when a successful
-// one might be.
+// saved notes the result of a write. One that has failed is repeated.
 func (s *snapshotWriter) saved(result written) {
 	s.writing = false
-	s.outdated = s.outdated || !result.ok
-	s.next = time.Now().Add(max(minSaveInterval, saveShare*result.took))
+	least := minSaveInterval
+	if !result.ok {
+		s.outdated, least = true, failedInterval
+	}
+	s.next = time.Now().Add(max(least, saveShare*result.took))
 }
 
 // saveLast writes the snapshot when the loop has ended.

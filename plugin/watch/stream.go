@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
@@ -16,10 +16,6 @@ import (
 )
 
 const (
-	// maxRecovering is the longest wait between attempts while a leader recovers: the stream
-	// should begin before its agents return. Recovery takes a second, seldom up to a minute.
-	maxRecovering = 500 * time.Millisecond
-
 	// A watcher whose stream a master has ended, as it does with the oldest one when there
 	// are more than it allows, subscribes again after this time, longer each time: at once
 	// it would only end another watcher's stream.
@@ -29,31 +25,39 @@ const (
 	evictionReset = 24 * time.Hour
 )
 
+var (
+	errSilent = errors.New("the master is silent")
+	errSlow   = errors.New("the master has not told its state in time")
+	errTwice  = errors.New("the master has begun the stream twice")
+)
+
 // subscriber keeps a stream open. It remembers how earlier ones have ended.
 type subscriber struct {
-	*Watcher
-	last       *url.URL         // the master that led to a stream
-	refused    *backoff.BackOff // after attempts without a stream
-	recovering *backoff.BackOff // after attempts at a leader that recovers
-	broken     *backoff.BackOff // after streams that have ended soon
-	evicted    *backoff.BackOff // after streams that the master has ended
-	failing    logstate.State
+	asker
+	broken  *backoff.BackOff // after streams that have ended soon
+	evicted *backoff.BackOff // after streams that the master has ended
+	failing logstate.State
 }
 
 // subscribe keeps a stream open until ctx is done.
 func (w *Watcher) subscribe(ctx context.Context) {
 	s := &subscriber{
-		Watcher:    w,
-		refused:    backoff.New(minBackOff, maxBackOff),
-		recovering: backoff.New(minBackOff, maxRecovering),
-		broken:     backoff.New(minBackOff, maxBackOff),
-		evicted:    backoff.New(minEvicted, maxEvicted),
-		failing:    logstate.State{Log: log},
+		asker:   newAsker(w),
+		broken:  backoff.New(minBackOff, maxBackOff),
+		evicted: backoff.New(minEvicted, maxEvicted),
+		failing: logstate.State{Log: log},
 	}
 	for ctx.Err() == nil {
-		back := s.tryMasters(ctx)
+		back, err := s.round(ctx, func(masters *detector.Masters, t mesos.Target) (bool, error) {
+			return s.stream(ctx, masters, t)
+		})
 		if ctx.Err() != nil {
 			return
+		}
+		if back == nil {
+			back = s.broken
+		} else {
+			s.failing.Failed("Subscribing to a master of %s failed: %v", s.Name, err)
 		}
 		if backoff.Wait(ctx, back.Next(), w.connection.changed) {
 			back.Reset()
@@ -61,160 +65,185 @@ func (w *Watcher) subscribe(ctx context.Context) {
 	}
 }
 
-// tryMasters asks one master after the other until there was a stream, which it follows to
-// its end. It returns how to wait before the next attempt.
-func (s *subscriber) tryMasters(ctx context.Context) *backoff.BackOff {
-	var errs []error
-	back := s.refused
-	masters, order := s.connection.candidates(s.last, isFailing(s.refused) || isFailing(s.broken))
-	for _, u := range order {
-		result, err := s.stream(ctx, masters, u)
-		if ctx.Err() != nil {
-			return back
-		}
-		if result.subscribed {
-			s.last = u
-			s.streamEnded(ctx, result, err)
-			return s.broken
-		}
-		errs = append(errs, err)
-		if mesos.IsRecovering(err) { // its agents return as soon as it has: the stream must begin before
-			back = s.recovering
-		}
-		if errors.Is(err, errDeposed) {
-			break
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		s.failing.Failed("Subscribing to a master of %s failed: %v", s.Name, err)
-	}
-	return back
+// subscription is an open stream whose master has told its state.
+type subscription struct {
+	*mesos.Stream
+	ctx      context.Context
+	end      context.CancelCauseFunc
+	watchdog *watchdog
+	leader   leaderInfo
+	state    mesos.Subscribed
+	doubted  atomic.Bool // the loop was told that it is late
 }
 
-// streamEnded decides how to go on after a stream. If the master has ended it, the state is
-// polled for a while.
-func (s *subscriber) streamEnded(ctx context.Context, result streamResult, err error) {
-	s.refused.Reset()
-	s.recovering.Reset()
-	log.Warningf("Lost the stream of %s: %v", result.leader.Endpoint, err)
-	if result.lived >= result.settles {
-		s.broken.Reset()
-	}
-	if result.lived >= evictionReset {
-		s.evicted.Reset()
-	}
-	if errors.Is(err, io.EOF) && s.pollInstead(ctx, result.leader, s.evicted.Next()) {
-		s.evicted.Reset()
-		s.broken.Reset()
-	}
+// close ends the stream.
+func (sub *subscription) close() {
+	sub.end(nil)
+	sub.watchdog.stop()
+	_ = sub.Close() // what is left of the answer does not matter
 }
 
-// streamResult is what became of a stream.
-type streamResult struct {
-	leader     leaderInfo
-	subscribed bool          // it told a whole state
-	lived      time.Duration // since then
-	settles    time.Duration // a stream that lives so long counts as stable
-}
-
-// stream follows one stream to its end. watching is the watcher's context.
-func (s *subscriber) stream(watching context.Context, masters *detector.Masters, u *url.URL) (streamResult, error) {
-	ctx, end := s.connection.begin(watching, masters, u)
-	defer end(nil)
-	watchdog := newWatchdog(answerTimeout, func() { end(errSilent) })
-	defer watchdog.stop()
-
-	stream, err := s.Client.Subscribe(ctx, u, watchdog.progress)
+// open subscribes, and reads the state, which may take as long as patience. ctx is that of the
+// stream, and end ends it with a cause.
+func (w *Watcher) open(ctx context.Context, end context.CancelCauseFunc, t mesos.Target, patience time.Duration, answered func(*mesos.Conn)) (*subscription, error) {
+	sub := &subscription{ctx: ctx, end: end, watchdog: newWatchdog(answerTimeout, func() { end(errSilent) })}
+	slow := time.AfterFunc(patience, func() { end(errSlow) })
+	defer slow.Stop()
+	stream, err := w.Client.Subscribe(ctx, t, sub.watchdog.progress)
 	if err != nil {
-		s.attempted(ctx, err)
-		return streamResult{}, cause(ctx, err)
+		sub.watchdog.stop()
+		return nil, cause(ctx, err)
 	}
-	defer stream.Close()
-	watchdog.allow(firstSilence)
-	s.connection.answered(stream.Conn)
-	var reconciling sync.WaitGroup
-	defer func() {
-		end(nil) // and with it the reconciliation
-		reconciling.Wait()
-	}()
-	result := streamResult{leader: s.identify(ctx, stream.Conn)}
-	r := streamReader{subscriber: s, watching: watching, watchdog: watchdog, leader: result.leader}
+	sub.Stream = stream
+	sub.watchdog.allow(firstSilence)
+	answered(stream.Conn)
+	sub.leader = w.identify(ctx, stream.Conn)
 	for {
 		ev, err := stream.Next()
 		if err != nil {
-			err = cause(ctx, err)
-			if result.subscribed = r.subscribed(); result.subscribed {
-				result.lived, result.settles = time.Since(r.since), watchdog.settles()
-				s.disconnected(watching)
-			} else {
-				s.attempted(ctx, err)
-			}
-			return result, fmt.Errorf("stream of %s: %w", stream.Conn.URL.Host, err)
+			err = fmt.Errorf("stream of %s: %w", stream.Conn.URL.Host, cause(ctx, err))
+			sub.close()
+			return nil, err
 		}
-		subscribed, ok := ev.(mesos.Subscribed)
-		if !ok {
-			r.event(ev)
-			continue
+		w.received(ev)
+		if state, ok := ev.(mesos.Subscribed); ok { // it has what an earlier event may have told
+			sub.state = state
+			sub.watchdog.expect(state.Heartbeat)
+			return sub, nil
 		}
-		if r.subscribed() { // or a whole state could be sent again and again
-			end(errTwice)
-			continue
+	}
+}
+
+// stream follows a stream to its end, and then those of leaders that take over meanwhile. It
+// reports whether there was one. watching is the watcher's context.
+func (s *subscriber) stream(watching context.Context, masters *detector.Masters, t mesos.Target) (bool, error) {
+	ctx, end := s.connection.begin(watching, masters, t.URL)
+	defer end(nil)
+	sub, err := s.open(ctx, end, t, s.patience, s.connection.answered)
+	if err != nil {
+		s.attempted(watching, err)
+		return false, err
+	}
+	for {
+		next := s.follow(watching, sub)
+		if next == nil {
+			return true, nil
 		}
-		r.state(subscribed)
-		s.attempted(ctx, nil)
-		reconciling.Go(func() { s.reconcile(ctx, stream.Conn, subscribed.Heartbeat, end) })
+		s.connection.adopt(next.Conn, next.end)
+		sub = next
+	}
+}
+
+// follow hands the events of a stream over to the loop until it ends, and decides how to go on
+// then. It returns the stream of a master that leads instead, if there is one.
+func (s *subscriber) follow(watching context.Context, sub *subscription) *subscription {
+	var (
+		beside sync.WaitGroup
+		next   *subscription
+	)
+	r := streamReader{subscriber: s, watching: watching, subscription: sub, since: time.Now()}
+	r.begin()
+	beside.Go(func() { s.reconcile(sub.ctx, sub.Conn, sub.state.Heartbeat, sub.end) })
+	beside.Go(func() {
+		if next = s.awaitRival(watching, sub); next != nil {
+			sub.end(fmt.Errorf("%w: %s", errSuperseded, next.leader.Endpoint))
+		}
+	})
+	err := r.read()
+	lived, settles, overdue := time.Since(r.since), sub.watchdog.settles(), sub.watchdog.overdue()
+	sub.close()
+	beside.Wait()
+	at := time.Now()
+	if overdue { // what has been launched since may be unknown
+		at = r.spoke
+	}
+	s.disconnected(watching, at)
+	switch {
+	case watching.Err() != nil:
+		if next != nil {
+			next.close()
+		}
+		return nil
+	case next != nil:
+		log.Warningf("Left the stream of %s: another master leads: %s", sub.leader.Endpoint, next.leader.Endpoint)
+		return next
+	}
+	s.ended(watching, sub.leader, err, lived, settles)
+	return nil
+}
+
+// ended decides how to go on after a stream. If the master has ended it, the state is polled
+// for a while. A stream that has lived as long as settles was stable.
+func (s *subscriber) ended(ctx context.Context, leader leaderInfo, err error, lived, settles time.Duration) {
+	log.Warningf("Lost the stream of %s: %v", leader.Endpoint, err)
+	if lived >= settles {
+		s.broken.Reset()
+	}
+	if lived >= evictionReset {
+		s.evicted.Reset()
+	}
+	if errors.Is(err, io.EOF) && s.pollInstead(ctx, leader, s.evicted.Next()) {
+		s.evicted.Reset()
+		s.broken.Reset()
 	}
 }
 
 // streamReader hands the events of one stream over to the loop.
 type streamReader struct {
 	*subscriber
+	*subscription
 	watching context.Context // the stream's own may have been cancelled: what came before still counts
-	watchdog *watchdog
-	leader   leaderInfo
-	since    time.Time // when it told its state; zero before
-	unknown  bool      // an unknown event was logged
+	since    time.Time       // when it told its state
+	spoke    time.Time       // when it last said anything
+	unknown  bool            // an unknown event was logged
 }
 
-func (r *streamReader) subscribed() bool { return !r.since.IsZero() }
-
-// state hands over the state of a SUBSCRIBED.
-func (r *streamReader) state(s mesos.Subscribed) {
-	r.received(s)
-	r.failing.Recovered("Subscribed to a master of %s again", r.Name)
-	logState("Subscribed to", r.leader, s.State)
-	if !r.subscribed() {
-		r.since = time.Now()
-	}
+// begin hands over the state.
+func (r *streamReader) begin() {
 	at := time.Now()
-	r.handOver(func() { r.applyState(s.State, r.leader, false, at) })
-	r.watchdog.expect(s.Heartbeat)
+	r.spoke = at
+	r.attempted(r.watching, nil)
+	r.failing.Recovered("Subscribed to a master of %s again", r.Name)
+	logState("Subscribed to", r.leader, r.state.State)
+	r.handOver(func() { r.applyState(r.state.State, r.leader, false, at) })
+	r.watchdog.feed()
 }
 
-// event hands over any other event.
-func (r *streamReader) event(ev mesos.Event) {
-	r.received(ev)
-	switch ev.(type) {
-	case mesos.Heartbeat:
+// read hands over events until the stream ends, and returns why.
+func (r *streamReader) read() error {
+	for {
+		ev, err := r.Next()
+		if err != nil {
+			return fmt.Errorf("stream of %s: %w", r.Conn.URL.Host, cause(r.ctx, err))
+		}
+		r.received(ev)
+		r.spoke = time.Now()
+		switch ev.(type) {
+		case mesos.Subscribed: // or a whole state could be sent again and again
+			r.end(errTwice)
+			continue
+		case mesos.Heartbeat:
+		case mesos.Unknown:
+			if !r.unknown {
+				r.unknown = true
+				log.Warningf("Ignored an event of %s that is malformed or of an unknown type", r.leader.Endpoint)
+			}
+		default:
+			r.event(ev, r.spoke)
+		}
 		r.watchdog.feed()
-		return
-	case mesos.Unknown:
-		if !r.unknown {
-			r.unknown = true
-			log.Warningf("Ignored an event of %s that is malformed or of an unknown type", r.leader.Endpoint)
+		if r.doubted.Swap(false) {
+			r.tellDoubt(r.watching, r.subscription)
 		}
 	}
-	at := time.Now()
+}
+
+// event hands over an event that changes the cluster.
+func (r *streamReader) event(ev mesos.Event, at time.Time) {
 	r.handOver(func() {
 		r.model.Event(ev)
 		r.markDirty(at)
 	})
-	r.watchdog.feed()
-}
-
-func (r *streamReader) received(ev mesos.Event) {
-	r.heardNow()
-	r.Observer.Received(mesos.EventType(ev))
 }
 
 // handOver queues f for the loop. While the queue is full the watchdog pauses: the master is
@@ -222,4 +251,10 @@ func (r *streamReader) received(ev mesos.Event) {
 func (r *streamReader) handOver(f func()) {
 	r.watchdog.pause()
 	r.emit(r.watching, f)
+}
+
+// received tells the observer of an event, or of an answer like one.
+func (w *Watcher) received(ev mesos.Event) {
+	w.heardNow()
+	w.Observer.Received(mesos.EventType(ev))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,10 +23,10 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
 
-// TestBackOff counts how often a master is asked that has no leader.
+// TestBackOff counts how often a master is asked that refuses.
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }}
+		a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }}
 		inMemory(t, a, nil)
 		pass(2 * time.Minute)
 		for i := 1; i < len(a.all()); i++ {
@@ -40,22 +42,55 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
-// TestBackOffWhileRecovering asks a leader that reads its registry, and a proxy that
-// knows of no leader, for half a minute.
-func TestBackOffWhileRecovering(t *testing.T) {
-	for body, want := range map[string][2]int{
-		"Master has not finished recovery": {60, 125},
-		"Service Unavailable":              {5, 15},
+// TestBackOffWhileElecting asks masters that are electing, or say so: often for a minute, in
+// which an election ends, and then less and less.
+func TestBackOffWhileElecting(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	for name, tc := range map[string]struct {
+		answer func(w http.ResponseWriter, r *http.Request)
+		dial   error
+	}{
+		"recovers":             {answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Master has not finished recovery", 503) }},
+		"no leader":            {answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "No leader elected", 503) }},
+		"redirects to itself":  {answer: func(w http.ResponseWriter, r *http.Request) { redirect(w, r.Host) }},
+		"nothing listens":      {dial: refused},
+		"no name, for a while": {dial: &net.OpError{Op: "dial", Err: &net.DNSError{Err: "refused", IsTemporary: true}}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			a := &attempts{answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, body, http.StatusServiceUnavailable) }}
-			inMemory(t, a, nil)
-			time.Sleep(30 * time.Second)
-			if n := len(a.all()); n < want[0] || n > want[1] {
-				t.Errorf("%q: %d attempts", body, n)
-			}
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &attempts{answer: tc.answer}
+				var dials atomic.Int32
+				inMemory(t, a, func(c *Config) {
+					if tc.dial != nil {
+						c.Client = mesos.NewClient(mesos.Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+							dials.Add(1)
+							return nil, tc.dial
+						}})
+					}
+				})
+				asked := func() int { return len(a.all()) + int(dials.Load()) }
+				redirects := 1
+				if name == "redirects to itself" {
+					redirects = 4
+				}
+				pass(electionTime)
+				if n := asked() / redirects; n < 120 || n > 260 {
+					t.Errorf("%d attempts in a minute", n)
+				}
+				before := asked()
+				pass(2 * electionTime)
+				if n := (asked() - before) / redirects; n < 15 || n > 40 {
+					t.Errorf("%d attempts in the two minutes after", n)
+				}
+			})
 		})
 	}
+}
+
+// redirect redirects to another master, as Mesos does.
+func redirect(w http.ResponseWriter, host string) {
+	w.Header().Set("Location", "//"+host+"/master/api/v1")
+	w.WriteHeader(http.StatusTemporaryRedirect)
 }
 
 // TestBackOffWithoutHeartbeat ends streams at once that announce no heartbeat.
@@ -275,7 +310,8 @@ func TestLargeState(t *testing.T) {
 		}}
 		_, r := inMemory(t, a, nil)
 		pass(time.Hour)
-		if got := r.take(); len(a.all()) != 1 || got != "SUBSCRIBED; connected" {
+		// It takes five minutes: one, two and four of them are tried first.
+		if got := r.take(); len(a.all()) != 4 || got != "failed; failed; failed; SUBSCRIBED; connected" {
 			t.Errorf("%d subscriptions: %s", len(a.all()), got)
 		}
 	})
@@ -357,14 +393,14 @@ func TestEviction(t *testing.T) {
 			all = append(all, w)
 			pass(time.Second)
 		}
-		pass(24 * time.Hour)
+		pass(6 * time.Hour)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.evicted > 60 { // about one in 45 minutes, and until the waits are that long
-			t.Errorf("%d streams were ended in a day", c.evicted)
+		if c.evicted > 36 { // about one in 45 minutes, and until the waits are that long
+			t.Errorf("%d streams were ended in six hours", c.evicted)
 		}
-		if c.states < 1000 || c.states > 24*60*3 {
-			t.Errorf("the state was asked for %d times in a day", c.states)
+		if c.states < 6*3600/2*9/10 || c.states > 6*3600/2*11/10 { // every two seconds, while one is put out
+			t.Errorf("the state was asked for %d times in six hours", c.states)
 		}
 		for i, w := range all {
 			if !w.Stats().Synced {
@@ -631,11 +667,11 @@ func TestPoll(t *testing.T) {
 		refuse       bool
 		want         int // in an hour
 	}{
-		"quick":           {10 * time.Second, 0, false, 360},
+		"quick":           {10 * time.Second, 0, false, 360 + 54}, // it lists no agents: every second at first
 		"a bit slow":      {10 * time.Second, 4 * time.Second, false, 360},
 		"slow":            {10 * time.Second, 20 * time.Second, false, 90},
-		"refuses":         {time.Second, 0, true, 480},
-		"refuses, slow":   {30 * time.Second, 0, true, 360},
+		"refuses":         {time.Second, 0, true, 480 + 160}, // as if it were electing: often at first
+		"refuses, slow":   {30 * time.Second, 0, true, 360 + 160},
 		"does not answer": {time.Minute, time.Hour, false, 60 * 2 / 3}, // 30 seconds each time
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,7 @@
 // others send to it. Those are the detector, which finds the masters; the connection, which
 // subscribes to the leading master (stream.go) or polls it (poll.go) and starts over when
 // that ends; beside a stream the reconciliation (reconcile.go), which asks for what no event
-// tells; the resolver of hostnames; and the writer of the snapshot (snapshot.go). All of them
+// tells, and the question whether another master leads (rival.go); the resolver of hostnames; and the writer of the snapshot (snapshot.go). All of them
 // end before Run returns.
 //
 // An event takes this way: the stream decodes it and sends it to the loop, which applies it
@@ -111,6 +111,7 @@ type Watcher struct {
 	masters     detector.Masters
 	leader      leaderInfo
 	connected   bool // to leader, which has told its state
+	doubted     bool // leader's heartbeat is late, and another may lead
 	malformed   int  // objects of the last state
 	published   bool // anything yet
 	status      Status
@@ -236,7 +237,8 @@ func (w *Watcher) loop(ctx context.Context) {
 
 // doDue does what is due, and returns when there is more, or the zero time.
 func (w *Watcher) doDue(now time.Time) (next time.Time) {
-	if at := w.model.Deadline(); !at.IsZero() && !at.After(now) {
+	// An agent's time does not end while what it has told waits to be applied.
+	if at := w.model.Deadline(); !at.IsZero() && !at.After(now) && len(w.calls) == 0 {
 		w.model.Expire()
 		w.markDirty(now)
 	}
@@ -289,7 +291,7 @@ func (w *Watcher) markDirty(at time.Time) {
 // publish gives the sinks what has changed, and reports whether there was anything.
 func (w *Watcher) publish() bool {
 	changes := w.model.Flush()
-	status := Status{Complete: w.model.Complete(), Stale: w.model.Stale()}
+	status := Status{Complete: w.model.Complete() && !w.doubted, Stale: w.model.Stale()}
 	changed := !w.published || !changes.Empty() || status != w.status
 	if changed {
 		for _, s := range w.sinks {
@@ -309,7 +311,7 @@ func (w *Watcher) publish() bool {
 func (w *Watcher) updateStats() {
 	w.stats.Store(&Stats{
 		Counts: w.model.Counts(),
-		Synced: w.connected && w.model.Complete(),
+		Synced: w.connected && w.model.Complete() && !w.doubted,
 		Leader: w.leader.Endpoint,
 	})
 }
@@ -325,7 +327,7 @@ func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 // applyState applies a whole state of a leader.
 func (w *Watcher) applyState(s *mesos.State, who leaderInfo, polled bool, at time.Time) {
 	w.model.State(s, cluster.Leader{ID: w.masterID(who), Certain: who.ID != "", Polled: polled}, at)
-	w.leader, w.connected = who, true
+	w.leader, w.connected, w.doubted = who, true, false
 	w.countMalformed(s)
 	w.resolveMasters()
 	w.markDirty(at)
@@ -353,8 +355,9 @@ func (w *Watcher) masterID(l leaderInfo) mesos.MasterID {
 // applyDisconnect notes that the leader is not connected any more. A master was last
 // heard at lastHeard.
 func (w *Watcher) applyDisconnect(lastHeard, at time.Time) {
-	w.connected = false
+	w.connected, w.doubted = false, false
 	w.model.Disconnected(lastHeard, at)
+	w.markDirty(at)
 	w.updateStats()
 }
 

@@ -357,3 +357,54 @@ func TestHeard_ByAnswers(t *testing.T) {
 		}
 	})
 }
+
+// removals is a Sink that notes tasks that are not published any more.
+type removals struct {
+	mu    sync.Mutex
+	tasks []string
+}
+
+func (r *removals) Publish(ch *cluster.Changes, _ Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range ch.Instances {
+		if !c.New.Valid() {
+			r.tasks = append(r.tasks, c.Old.Task.ID)
+		}
+	}
+}
+
+// TestExpire_Backlog fails over, and has what the agent tells wait for a busy loop for longer
+// than the agent has time: it counts all the same.
+func TestExpire_Backlog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		mesostest.NewTutorial(m)
+		var gone removals
+		w, _ := inMemory(t, m, nil)
+		w.Add(&gone)
+		pass(time.Second)
+		before := m.State()
+		m.Load(&mesostest.GetState{Frameworks: before.Frameworks, Agents: &mesostest.GetAgents{Recovered: []*mesostest.AgentInfo{
+			&before.Agents.Agents[0].AgentInfo, &before.Agents.Agents[1].AgentInfo,
+		}}})
+		m.SetID("another")
+		m.Drop()
+		pass(time.Minute)
+		m.AddAgent(before.Agents.Agents[0])
+		m.AddAgent(before.Agents.Agents[1])
+		pass(time.Second)
+		busy := make(chan struct{})
+		go w.Do(func() { <-busy })
+		synctest.Wait()
+		for _, task := range before.Tasks.Tasks {
+			m.AddTask(task)
+		}
+		pass(5 * time.Second)
+		close(busy)
+		pass(time.Minute)
+		if w.Stats().Retained > 0 || !w.Stats().Synced || len(gone.tasks) > 0 {
+			t.Errorf("%+v, removed %q", w.Stats(), gone.tasks)
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/backoff"
+	"github.com/calicomesos/calicomesos/plugin/detector"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+)
+
+const (
+	minBackOff = 100 * time.Millisecond
+	maxBackOff = 10 * time.Second
+	// maxElecting is the longest wait between attempts while the masters elect one of them and
+	// it recovers: a stream should begin before the agents return. That takes a second or some,
+	// seldom up to electionTime.
+	maxElecting  = 500 * time.Millisecond
+	electionTime = time.Minute
+	// A master that ZooKeeper names, and that redirects to another, has not finished its
+	// recovery: that takes it some ten milliseconds. It is asked again, and believed if it
+	// insists.
+	maxRedirected = 50 * time.Millisecond
+	redirectTime  = 2 * time.Second
+	// toleratedFailures is the number of failures in a row after which masters are asked other
+	// than the leader that ZooKeeper names: ZooKeeper may be away, and they know better.
+	toleratedFailures = 3
+)
+
+var (
+	errDeposed      = errors.New("ZooKeeper names another leader")
+	errNotRecovered = errors.New("it is elected, but has not finished recovery")
+	errAskedBefore  = errors.New("it has just failed to answer")
+)
+
+// asker asks the masters for something, one after the other, until the leader answers. It
+// remembers how that went, for the wait until the next round.
+type asker struct {
+	*Watcher
+	last       *url.URL // the master that led to an answer
+	refused    *backoff.BackOff
+	electing   *backoff.BackOff
+	redirected *backoff.BackOff
+
+	patience        time.Duration // with a whole state
+	electingSince   time.Time     // zero unless the last round found an election
+	redirectedBy    *url.URL      // the elected master that redirects, or nil
+	redirectedSince time.Time
+}
+
+func newAsker(w *Watcher) asker {
+	return asker{
+		Watcher:    w,
+		refused:    backoff.New(minBackOff, maxBackOff),
+		electing:   backoff.New(minBackOff, maxElecting),
+		redirected: backoff.New(maxRedirected, maxRedirected),
+		patience:   stateTimeout,
+	}
+}
+
+// reset starts over, after a round that has ended well.
+func (a *asker) reset() {
+	a.refused.Reset()
+	a.electing.Reset()
+	a.redirected.Reset()
+	a.electingSince, a.redirectedBy = time.Time{}, nil
+}
+
+// round asks the masters. It calls ask for each, with the masters that it was chosen from,
+// until ask reports that there was an answer. If no master answers, it returns the errors,
+// and how to wait before the next round.
+func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t mesos.Target) (answered bool, err error)) (*backoff.BackOff, error) {
+	var errs []error
+	back := a.refused
+	failed := make(map[string]bool) // hosts, in this round
+	masters, order := a.connection.candidates(a.last, a.refused.Attempts()+a.electing.Attempts() > toleratedFailures)
+	for _, u := range order {
+		asked := u.Host
+		answered, err := ask(masters, mesos.Target{URL: u, Follow: func(next *url.URL) error {
+			if err := a.mayFollow(u, failed[next.Host]); err != nil {
+				return err
+			}
+			asked = next.Host
+			return nil
+		}})
+		if answered || ctx.Err() != nil {
+			a.last = u
+			a.reset()
+			return nil, err
+		}
+		failed[asked] = true
+		errs = append(errs, err)
+		switch {
+		case errors.Is(err, errDeposed):
+			return back, errors.Join(errs...)
+		case errors.Is(err, errNotRecovered):
+			return a.redirected, errors.Join(errs...)
+		case isElecting(err):
+			back = a.electing
+		}
+	}
+	err := errors.Join(errs...)
+	if errors.Is(err, errSlow) {
+		a.patience = min(2*a.patience, maxStateTimeout)
+	}
+	return a.pace(back), err
+}
+
+// mayFollow returns why a redirect of the master at u is not followed, or nil. The leader
+// that ZooKeeper names now may know that only after another moment; and who has not answered
+// in this round, asked before, would not answer now.
+func (a *asker) mayFollow(u *url.URL, askedBefore bool) error {
+	if a.connection.current().IsElected(u) {
+		if a.redirectedBy == nil || *a.redirectedBy != *u {
+			a.redirectedBy, a.redirectedSince = u, time.Now()
+		}
+		if time.Since(a.redirectedSince) < redirectTime {
+			return errNotRecovered
+		}
+	}
+	if askedBefore {
+		return errAskedBefore
+	}
+	return nil
+}
+
+// isElecting reports whether err says that masters are electing: they lead soon. It says the
+// same where their names cannot be looked up: they can be, soon, if this very server answers
+// for them once it has started.
+func isElecting(err error) bool {
+	return mesos.IsElecting(err) || errors.Is(err, errAskedBefore) || errors.As(err, new(*net.DNSError))
+}
+
+// pace returns how to wait after a round that has failed with the back-off given: an election
+// does not last for ever.
+func (a *asker) pace(back *backoff.BackOff) *backoff.BackOff {
+	if back != a.electing {
+		a.electingSince = time.Time{}
+		return back
+	}
+	if a.electingSince.IsZero() {
+		a.electingSince = time.Now()
+	}
+	if time.Since(a.electingSince) > electionTime {
+		return a.refused
+	}
+	return back
+}
+
+// attempted tells the loop and the observer whether an attempt has led to a state.
+func (w *Watcher) attempted(ctx context.Context, err error) {
+	w.Observer.Connected(err)
+	if err != nil {
+		at := time.Now()
+		w.emit(ctx, func() { w.applyFailure(err, at) })
+	}
+}
