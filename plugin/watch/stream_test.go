@@ -534,7 +534,7 @@ func TestTwoLeaders(t *testing.T) {
 		close(busy)
 		running.Wait()
 		pass(time.Second)
-		masters[two.Host].AddAgent(mesostest.NewScript("two").Agent(0, "10.0.0.9"))
+		masters[two.Host].AddAgent(mesostest.NewScript("two").Agent(0, "10.0.0.8"))
 		pass(time.Second)
 		r.mu.Lock()
 		defer r.mu.Unlock()
