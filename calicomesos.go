@@ -10,9 +10,11 @@
 //	plugin/watch       sends it to the loop that owns the model of the cluster
 //	plugin/cluster     applies it, and tells what has changed
 //	publish.go         hands each changed object, before and after, to the rules
-//	records.go         names it: which records it makes in each scheme
+//	naming.go          names a task: which records it makes in each scheme
+//	records.go         does so for frameworks, agents and masters
 //	ports.go           with which addresses and ports
 //	frameworks.go      hides a framework whose name is below another's
+//	warnings.go        warns of a filter that matches nothing
 //	plugin/zone        removes and adds the records in a transaction, and publishes it
 //	calicomesos.go     answers the next query from what is published
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed

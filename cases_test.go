@@ -235,10 +235,11 @@ func (c *ruleCase) task(name string, args []string) {
 				task.Status.Networks = []mesos.Network{{Name: network, Addrs: c.addrs(addrs)}}
 			}
 		},
-		"docker": func(v string) { task.Container.Docker, task.Container.PortMappings = true, c.mappings(v) },
-		"cni":    func(v string) { task.Container.Networks, task.Container.PortMappings = 1, c.mappings(v) },
-		"pod":    func(v string) { task.Status.Networks[0].PortMappings = c.mappings(v) },
-		"health": func(string) { task.Status.Health = mesos.Unhealthy },
+		"launched": func(v string) { task.Container.Networks, task.Container.Named = 1, v != "" },
+		"docker":   func(v string) { task.Container.Docker, task.Container.PortMappings = true, c.mappings(v) },
+		"cni":      func(v string) { task.Container.Networks, task.Container.PortMappings = 1, c.mappings(v) },
+		"pod":      func(v string) { task.Status.Networks[0].PortMappings = c.mappings(v) },
+		"health":   func(string) { task.Status.Health = mesos.Unhealthy },
 		"label.docker": func(v string) {
 			labels().Docker = c.addrs(v)
 		},

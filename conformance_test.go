@@ -153,13 +153,13 @@ var deviations = []deviation{
 		},
 	},
 	{
-		name: "a port of the agent is on the task's slave name",
+		name: "a port of the agent, or of a task without an address of its own, is on the task's slave name",
 		apply: func(m *moment, r recorded) []recorded {
 			if r.typ != "SRV" || strings.HasSuffix(r.owner, ".slave.mesos.") {
 				return []recorded{r}
 			}
 			name, port := r.target()
-			if m.isHostPort(name, port) {
+			if m.isAgentPort(name, port) {
 				r.data = strings.TrimSuffix(strings.TrimSuffix(name, "mesos."), "slave.") + "slave.mesos.:" + port
 			}
 			return []recorded{r}
@@ -213,16 +213,43 @@ var deviations = []deviation{
 	},
 }
 
-// isHostPort reports whether a canonical name is that of a task which declares
-// the port with the label network-scope: host.
-func (m *moment) isHostPort(name, port string) bool {
+// isAgentPort reports whether a canonical name is that of a task which declares the port with
+// the label network-scope: host, or which has no address of its own.
+func (m *moment) isAgentPort(name, port string) bool {
 	for _, t := range m.running() {
 		if t.Discovery == nil || t.Discovery.Ports == nil || !strings.Contains(name, canonicalSuffix(t.TaskID.Value, t.AgentID.Value)) {
 			continue
 		}
 		for _, p := range t.Discovery.Ports.Ports {
-			if p.Labels != nil && fmt.Sprint(p.Number) == port && slices.Contains(p.Labels.Labels, mesostest.Label{Key: "network-scope", Value: "host"}) {
+			if fmt.Sprint(p.Number) != port {
+				continue
+			}
+			if !m.isOnNetwork(t) || p.Labels != nil && slices.Contains(p.Labels.Labels, mesostest.Label{Key: "network-scope", Value: "host"}) {
 				return true
+			}
+		}
+	}
+	return false
+}
+
+// isOnNetwork reports whether a status of a task says that it has an address which is not its
+// agent's.
+func (m *moment) isOnNetwork(t *mesostest.Task) bool {
+	var agent string
+	for _, a := range m.state.Agents.Agents {
+		if a.AgentInfo.ID.Value == t.AgentID.Value {
+			agent = a.PID
+		}
+	}
+	for _, s := range t.Statuses {
+		if s.ContainerStatus == nil {
+			continue
+		}
+		for _, n := range s.ContainerStatus.NetworkInfos {
+			for _, a := range n.IPAddresses {
+				if !strings.Contains(agent, "@"+a.IPAddress+":") {
+					return true
+				}
 			}
 		}
 	}

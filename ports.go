@@ -36,6 +36,31 @@ type taskAddrs struct {
 	auto      []netip.Addr // network, or agent for a task with a port there
 	onHost    bool         // the container's addresses are the agent's
 	hidden    bool         // the container has addresses, all of which are filtered
+	labelled  bool         // published is from a status's labels
+}
+
+// place is where a port of a container can be connected to, in the Mesos-DNS scheme.
+type place int
+
+const (
+	nowhere     place = iota // its addresses are filtered
+	atPublished              // T.F, C.F
+	atContainer              // C.F.containerip
+	atAgent                  // C.F.slave: the container has no address of its own
+)
+
+// inside returns where the ports of the container are.
+func (a *taskAddrs) inside() place {
+	own := len(a.network) > 0 && !a.onHost
+	switch {
+	case a.labelled, own && slices.Equal(a.published, a.network):
+		return atPublished
+	case own:
+		return atContainer
+	case a.hidden:
+		return nowhere
+	}
+	return atAgent
 }
 
 // addrsOf chooses the addresses of a task.
@@ -43,7 +68,7 @@ func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) ta
 	a := taskAddrs{agent: usable(in.Agent.Addrs, &recordSet{}, mesosDNS)} // the agent's rule counts what is skipped
 	f := filter{rules: r, agent: a.agent, out: out}
 	for _, n := range in.Task.Status.Networks {
-		f.add(n.Addrs, len(r.networks) == 0 || slices.Contains(r.networks, n.Name))
+		f.add(n.Addrs, r.onNetwork(n.Name, &out.seen))
 	}
 	a.network, a.hidden = f.kept, f.hides && len(f.kept) == 0
 	a.onHost = len(a.network) > 0
@@ -59,6 +84,7 @@ func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) ta
 	}
 	for _, s := range r.sources {
 		a.published = r.addrsFrom(s, in, &a, out)
+		a.labelled = len(a.published) > 0 && (s == dockerLabel || s == mesosLabel)
 		// Whoever filters wants no other address instead.
 		if len(a.published) > 0 || s == netinfo && a.hidden {
 			break
@@ -104,10 +130,11 @@ type filter struct {
 func (f *filter) add(addrs []netip.Addr, wanted bool) {
 	for _, addr := range addrs {
 		ofAgent := slices.Contains(f.agent, addr)
+		f.out.seen.container = f.out.seen.container || !ofAgent
 		switch {
 		case !isUsable(addr):
 			f.out.skip(badAddress)
-		case !ofAgent && !f.rules.allows(addr):
+		case !ofAgent && !f.rules.allows(addr, &f.out.seen):
 			f.hides = true
 			why := filtered
 			if isLocal(addr) {
@@ -124,12 +151,6 @@ func (f *filter) add(addrs []netip.Addr, wanted bool) {
 			f.kept = append(f.kept, addr)
 		}
 	}
-}
-
-// allows reports whether "allow" has an address of a container. A local one must be named: a
-// client would reach itself by it, or its own network's other services.
-func (r *rules) allows(addr netip.Addr) bool {
-	return len(r.allow) == 0 && !isLocal(addr) || slices.ContainsFunc(r.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
 // isLocal reports whether an address means another host, or all, on each host.

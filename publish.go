@@ -20,6 +20,7 @@ type publisher struct {
 	ready   chan struct{}       // closed when a first state is published
 
 	names         frameworkNames
+	warner        warner
 	before, after recordSet // reused
 }
 
@@ -64,6 +65,9 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 		if z.publish(now, zone.Status(status)) {
 			p.changed(z.Origin)
 		}
+	}
+	for _, warning := range p.warner.warnings(p.rules, status.Complete) {
+		log.Warning(warning)
 	}
 	if !isClosed(p.ready) {
 		close(p.ready)
@@ -110,6 +114,7 @@ func (p *publisher) swap(before, after func(*recordSet)) {
 	p.after.reset()
 	before(&p.before)
 	after(&p.after)
+	p.warner.seen.add(&p.after.seen)
 	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) {
 		return
 	}

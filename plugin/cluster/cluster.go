@@ -152,7 +152,7 @@ type parent[T any] struct {
 
 // Cluster is the model.
 type Cluster struct {
-	resolve func(host string) []netip.Addr
+	hosts Hosts
 
 	tasks      tasks
 	agents     map[string]*parent[Agent]
@@ -173,14 +173,17 @@ type Cluster struct {
 	dirtyFrameworks []*parent[Framework]
 }
 
-// New returns an empty cluster. resolve returns the addresses of a hostname as far as they
-// are known, without waiting; HostChanged must be called when they change. It may be nil.
-func New(resolve func(host string) []netip.Addr) *Cluster {
-	if resolve == nil {
-		resolve = func(string) []netip.Addr { return nil }
-	}
+// Hosts returns the addresses of hostnames as far as they are known, without waiting.
+// HostChanged must be called when they change.
+type Hosts interface {
+	Addrs(host string) []netip.Addr       // of an agent
+	TenantAddrs(host string) []netip.Addr // of a framework's scheduler
+}
+
+// New returns an empty cluster. hosts may be nil.
+func New(hosts Hosts) *Cluster {
 	return &Cluster{
-		resolve:        resolve,
+		hosts:          hosts,
 		tasks:          tasks{of: make(map[string]map[string]*taskNode)},
 		agents:         make(map[string]*parent[Agent]),
 		frameworks:     make(map[string]*parent[Framework]),
@@ -366,7 +369,14 @@ func (c *Cluster) dropAgent(id string) {
 }
 
 func (c *Cluster) withAgentAddrs(a *mesos.Agent) *Agent {
-	return &Agent{Agent: a, Addrs: c.addrs(a.Addr, a.Hostname)}
+	agent := &Agent{Agent: a}
+	switch {
+	case a.Addr.IsValid():
+		agent.Addrs = []netip.Addr{a.Addr}
+	case c.hosts != nil && a.Hostname != "":
+		agent.Addrs = c.hosts.Addrs(a.Hostname)
+	}
+	return agent
 }
 
 func (c *Cluster) addFramework(f *mesos.Framework) {
@@ -376,18 +386,14 @@ func (c *Cluster) addFramework(f *mesos.Framework) {
 }
 
 func (c *Cluster) withSchedulerAddrs(f *mesos.Framework) *Framework {
-	return &Framework{Framework: f, Addrs: c.addrs(mesos.ParseAddr(f.Hostname), f.Hostname)}
-}
-
-// addrs returns addr if it is valid, else the addresses of host.
-func (c *Cluster) addrs(addr netip.Addr, host string) []netip.Addr {
-	if addr.IsValid() {
-		return []netip.Addr{addr}
+	framework := &Framework{Framework: f}
+	switch addr := mesos.ParseAddr(f.Hostname); {
+	case addr.IsValid():
+		framework.Addrs = []netip.Addr{addr}
+	case c.hosts != nil && f.Hostname != "":
+		framework.Addrs = c.hosts.TenantAddrs(f.Hostname)
 	}
-	if host == "" {
-		return nil
-	}
-	return c.resolve(host)
+	return framework
 }
 
 func (c *Cluster) setAgent(p *parent[Agent], a *Agent) {

@@ -268,15 +268,22 @@ func TestState(t *testing.T) {
 	}
 }
 
+// knownHosts are agents' and schedulers' hosts.
+type knownHosts map[string][]netip.Addr
+
+func (k knownHosts) Addrs(host string) []netip.Addr       { return k[host] }
+func (k knownHosts) TenantAddrs(host string) []netip.Addr { return k[host+" of a tenant"] }
+
 func TestHostnames(t *testing.T) {
-	known := map[string][]netip.Addr{}
-	c := New(func(host string) []netip.Addr { return known[host] })
+	known := knownHosts{}
+	c := New(known)
 	apply(c, mesos.AgentAdded{Agent: &mesos.Agent{ID: "s", Hostname: "agent.example"}})
 	apply(c, mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f", Hostname: "agent.example"}})
 	if ch := c.Flush(); len(ch.Agents) != 1 || len(ch.Agents[0].New.Addrs) != 0 {
 		t.Errorf("before the lookup: %+v", ch.Agents)
 	}
 	known["agent.example"] = []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+	known["agent.example of a tenant"] = known["agent.example"]
 	c.HostChanged("agent.example")
 	ch := c.Flush()
 	if len(ch.Agents) != 1 || len(ch.Agents[0].New.Addrs) != 1 || len(ch.Frameworks) != 1 || len(ch.Frameworks[0].New.Addrs) != 1 {

@@ -471,6 +471,7 @@ func (d *decoder) container(b []byte, c *Container) error {
 			f.nested(d.network(f.b, &n))
 			networks = append(networks, n.PortMappings...)
 			c.Networks++
+			c.Named = c.Named || n.Name != ""
 		}
 	}
 	c.PortMappings = networks

@@ -182,6 +182,9 @@ func (e *encoder) container(c *Container) {
 	}
 	for i := range c.Networks {
 		e.nested(7, func() {
+			if i == 0 && c.Named {
+				e.string(6, "named") // which name is not known any more, and does not matter
+			}
 			if i == 0 && !c.Docker {
 				e.portMappings(7, c.PortMappings)
 			}

@@ -37,7 +37,7 @@ func TestWriteState(t *testing.T) {
 				task.VIPPorts = append(task.VIPPorts, VIPPort{3, "tcp"}, VIPPort{0, "udp"})
 			case 2:
 				task.Status.Health = Unhealthy
-				task.Container = Container{Docker: true, Networks: 2, PortMappings: []PortMapping{{31000, 80, "tcp"}, {31001, 81, ""}}}
+				task.Container = Container{Docker: true, Named: true, Networks: 2, PortMappings: []PortMapping{{31000, 80, "tcp"}, {31001, 81, ""}}}
 			case 3:
 				task.Discovery = &Discovery{Visibility: VisibilityExternal, Ports: []Port{{Number: 80, Host: true}, {Number: 99999, Name: "x", Protocol: "udp"}}}
 			}

@@ -84,9 +84,10 @@ type Port struct {
 	Host     bool // label network-scope is "host": a port of the agent
 }
 
-// Container is what a v1 ContainerInfo says about ports.
+// Container is what a v1 ContainerInfo says about ports and networks.
 type Container struct {
 	Docker       bool          // type is DOCKER
+	Named        bool          // a network_info has a name
 	Networks     int           // number of network_infos
 	PortMappings []PortMapping // of docker if Docker, else of network_infos
 }
@@ -182,7 +183,7 @@ func (d *Discovery) equal(o *Discovery) bool {
 }
 
 func (c *Container) equal(o *Container) bool {
-	return c.Docker == o.Docker && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
+	return c.Docker == o.Docker && c.Named == o.Named && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
 }
 
 func (s *Status) equal(o *Status) bool {

@@ -2,12 +2,14 @@
 // the resolver may be the very server that waits for the answer.
 //
 // Addrs returns at once with what is known, and registers the host. Run looks it up,
-// repeats that every minute, and signals Changed after each lookup. New hosts come first, and
-// those whose last lookup failed cannot take all lookups. A host that nobody has asked for
-// since its last lookup is forgotten.
+// repeats that every minute, and signals Changed after each lookup. Hosts of the cluster come
+// before those that tenants name, new ones before others, and neither those of tenants nor
+// those whose last lookup failed can take all lookups. A host that nobody has asked for since
+// its last lookup is forgotten.
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/netip"
@@ -20,14 +22,17 @@ import (
 )
 
 const (
-	timeout    = 5 * time.Second
-	refresh    = time.Minute // after a lookup that succeeded
-	minBackOff = time.Second // after one that failed
-	maxBackOff = time.Minute
-	parallel   = 8 // lookups at a time
-	// parallelFailing is how many of them may be of hosts whose last lookup failed: each may
-	// take as long as timeout, and anybody can register frameworks with such hosts.
-	parallelFailing = parallel / 2
+	timeout = 5 * time.Second
+	// firstTimeout is that of the first lookup of a tenant's host: anybody can name many that are
+	// never answered for.
+	firstTimeout = 2 * time.Second
+	refresh      = time.Minute // after a lookup that succeeded
+	minBackOff   = time.Second // after one that failed
+	maxBackOff   = time.Minute
+
+	parallel        = 32 // lookups at a time
+	parallelTenants = 24 // of them, of hosts that tenants name
+	parallelFailing = 8  // and of those whose last lookup failed
 )
 
 // Resolver knows the addresses of hostnames. While lookups of a host fail it keeps the last
@@ -39,8 +44,9 @@ type Resolver struct {
 
 	mu       sync.Mutex
 	hosts    map[string]*entry
-	lookedUp []string     // since the last LookedUp
-	busy     [classes]int // lookups under way
+	lookedUp []string // since the last LookedUp
+
+	busy, busyTenants, busyFailing int // lookups under way
 }
 
 // class orders hosts: those that matter most are looked up first.
@@ -50,7 +56,6 @@ const (
 	unknown class = iota // not looked up yet
 	found
 	failing // the last lookup failed
-	classes
 )
 
 type entry struct {
@@ -58,6 +63,7 @@ type entry struct {
 	due     time.Time
 	backOff *backoff.BackOff
 	class   class
+	tenant  bool // only tenants name it
 	wanted  bool // asked for since the last lookup
 	busy    bool // being looked up
 }
@@ -77,19 +83,29 @@ func New(lookup func(ctx context.Context, host string) ([]netip.Addr, error)) *R
 	}
 }
 
-func newEntry() *entry { return &entry{backOff: backoff.New(minBackOff, maxBackOff)} }
+func newEntry(tenant bool) *entry {
+	return &entry{due: time.Now(), tenant: tenant, backOff: backoff.New(minBackOff, maxBackOff)}
+}
 
-// Addrs returns the known addresses of host, and has it looked up.
-func (r *Resolver) Addrs(host string) []netip.Addr {
+// Addrs returns the known addresses of a host of the cluster, and has it looked up.
+func (r *Resolver) Addrs(host string) []netip.Addr { return r.addrs(host, false) }
+
+// TenantAddrs does so for a host that a tenant names.
+func (r *Resolver) TenantAddrs(host string) []netip.Addr { return r.addrs(host, true) }
+
+func (r *Resolver) addrs(host string, tenant bool) []netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.hosts[host]
 	if e == nil {
-		e = newEntry()
+		e = newEntry(tenant)
 		r.hosts[host] = e
 		r.work.Set()
 	}
 	e.wanted = true
+	if !e.busy { // a lookup under way counts as what it began as
+		e.tenant = e.tenant && tenant
+	}
 	return e.addrs
 }
 
@@ -99,7 +115,7 @@ func (r *Resolver) Seed(hosts map[string][]netip.Addr) {
 	defer r.mu.Unlock()
 	for host, addrs := range hosts {
 		if r.hosts[host] == nil {
-			e := newEntry()
+			e := newEntry(true) // until somebody asks
 			e.addrs, e.wanted = normalize(addrs), true
 			r.hosts[host] = e
 		}
@@ -162,43 +178,53 @@ func (r *Resolver) takeDue() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	var due [classes][]string
+	var due []string
 	for host, e := range r.hosts {
 		switch {
 		case e.busy || e.due.After(now):
 		case !e.wanted && !slices.Contains(r.lookedUp, host): // someone may still want what LookedUp returns
 			delete(r.hosts, host)
 		default:
-			due[e.class] = append(due[e.class], host)
+			due = append(due, host)
 		}
 	}
-	var taken []string
-	for c, hosts := range due {
-		room := r.room(class(c))
-		if len(hosts) > room { // whoever has waited longest comes first
-			slices.SortFunc(hosts, func(a, b string) int { return r.hosts[a].due.Compare(r.hosts[b].due) })
-			hosts = hosts[:room]
+	slices.SortFunc(due, func(a, b string) int { return r.hosts[a].compare(r.hosts[b]) })
+	return slices.DeleteFunc(due, func(host string) bool {
+		e := r.hosts[host]
+		if !r.hasRoom(e) {
+			return true
 		}
-		for _, host := range hosts {
-			e := r.hosts[host]
-			e.busy, e.wanted = true, false
-			r.busy[c]++
-			taken = append(taken, host)
-		}
-	}
-	return taken
+		e.busy, e.wanted = true, false
+		r.count(e, 1)
+		return false
+	})
 }
 
-// room returns how many more lookups of a class may begin. r.mu is held.
-func (r *Resolver) room(c class) int {
-	room := parallel
-	for _, n := range r.busy {
-		room -= n
+// compare orders entries by who matters more, and then by who has waited longer.
+func (e *entry) compare(o *entry) int {
+	if e.tenant != o.tenant {
+		if o.tenant {
+			return -1
+		}
+		return 1
 	}
-	if c == failing {
-		room = min(room, parallelFailing-r.busy[failing])
+	return cmp.Or(cmp.Compare(e.class, o.class), e.due.Compare(o.due))
+}
+
+// hasRoom reports whether a lookup may begin. r.mu is held.
+func (r *Resolver) hasRoom(e *entry) bool {
+	return r.busy < parallel && (!e.tenant || r.busyTenants < parallelTenants) && (e.class != failing || r.busyFailing < parallelFailing)
+}
+
+// count counts a lookup that begins, or that ends if n is -1.
+func (r *Resolver) count(e *entry, n int) {
+	r.busy += n
+	if e.tenant {
+		r.busyTenants += n
 	}
-	return max(room, 0)
+	if e.class == failing {
+		r.busyFailing += n
+	}
 }
 
 // untilDue returns when a lookup can begin at the earliest. One that has no room begins when
@@ -208,7 +234,7 @@ func (r *Resolver) untilDue() time.Duration {
 	defer r.mu.Unlock()
 	next := refresh
 	for _, e := range r.hosts {
-		if !e.busy && r.room(e.class) > 0 {
+		if !e.busy && r.hasRoom(e) {
 			next = min(next, time.Until(e.due))
 		}
 	}
@@ -216,13 +242,13 @@ func (r *Resolver) untilDue() time.Duration {
 }
 
 func (r *Resolver) look(ctx context.Context, host string) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.patience(host))
 	defer cancel()
 	addrs, err := r.lookup(ctx, host)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.hosts[host]
-	r.busy[e.class]--
+	r.count(e, -1)
 	e.busy, e.class = false, found
 	wait := backoff.Jitter(refresh)
 	if err != nil || len(addrs) == 0 {
@@ -235,6 +261,16 @@ func (r *Resolver) look(ctx context.Context, host string) {
 	e.due = time.Now().Add(wait)
 	r.lookedUp = append(r.lookedUp, host)
 	r.changed.Set()
+}
+
+// patience returns how long a lookup of host may take.
+func (r *Resolver) patience(host string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.hosts[host]; e.tenant && e.class == unknown {
+		return firstTimeout
+	}
+	return timeout
 }
 
 // normalize brings answers into one form and order, so that equal answers compare equal.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -122,71 +123,104 @@ func TestResolverForgets(t *testing.T) {
 }
 
 // TestDeadHosts asks for many hosts that cannot be looked up, and take long to find that out:
-// a new host, and one that is known, must not wait for them.
+// others, new ones and those that are known, must not wait for them.
 func TestDeadHosts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		good := netip.MustParseAddr("10.0.0.1")
-		var mu sync.Mutex
-		busy, asked := 0, make(map[string]int)
-		r := New(func(ctx context.Context, host string) ([]netip.Addr, error) {
-			mu.Lock()
-			busy++
-			asked[host]++
-			if busy > parallel {
-				t.Errorf("%d lookups at a time", busy)
-			}
-			mu.Unlock()
-			defer func() {
+	good := netip.MustParseAddr("10.0.0.1")
+	for name, tc := range map[string]struct {
+		dead  int
+		ask   func(r *Resolver, host string) []netip.Addr // for dead hosts
+		new   func(r *Resolver, host string) []netip.Addr
+		takes time.Duration // for a new host, beside dead ones that are new, too
+	}{
+		"of tenants, and an agent":   {1000, (*Resolver).TenantAddrs, (*Resolver).Addrs, time.Millisecond},
+		"of tenants, and a tenant's": {150, (*Resolver).TenantAddrs, (*Resolver).TenantAddrs, 13 * time.Second}, // 24 every two seconds
+		"agents, and an agent":       {64, (*Resolver).Addrs, (*Resolver).Addrs, 11 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				busy, asked := 0, make(map[string]int)
+				r := New(func(ctx context.Context, host string) ([]netip.Addr, error) {
+					mu.Lock()
+					busy++
+					asked[host]++
+					if busy > parallel {
+						t.Errorf("%d lookups at a time", busy)
+					}
+					mu.Unlock()
+					defer func() {
+						mu.Lock()
+						busy--
+						mu.Unlock()
+					}()
+					if !strings.HasPrefix(host, "dead") {
+						return []netip.Addr{good}, nil
+					}
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					r.Run(ctx)
+				}()
+				want := func() {
+					tc.new(r, "known")
+					for i := range tc.dead {
+						tc.ask(r, fmt.Sprint("dead", i))
+					}
+				}
+				is := func(host string) bool { return len(tc.new(r, host)) == 1 }
+				want()
+				is("new")
+				time.Sleep(tc.takes)
+				if !is("new") {
+					t.Errorf("a new host waits for %d dead ones that are new, too", tc.dead)
+				}
+				for range 900 { // all have failed, again and again
+					time.Sleep(time.Second)
+					want()
+				}
 				mu.Lock()
-				busy--
+				before := asked["known"]
 				mu.Unlock()
-			}()
-			if host == "known" || host == "new" {
-				return []netip.Addr{good}, nil
-			}
-			<-ctx.Done()
-			return nil, ctx.Err()
+				for range 5 * 60 {
+					time.Sleep(time.Second)
+					want()
+				}
+				mu.Lock()
+				if n := asked["known"] - before; n < 4 {
+					t.Errorf("a known host is looked up %d times in five minutes", n)
+				}
+				for host, n := range asked { // eight at a time fail, after five seconds each
+					if least := min(4, 1200/5*8/tc.dead-1); n < least {
+						t.Errorf("%s is looked up %d times in twenty minutes", host, n)
+					}
+				}
+				mu.Unlock()
+				is("newer")
+				time.Sleep(time.Millisecond)
+				if !is("newer") {
+					t.Error("a new host waits for dead ones")
+				}
+				cancel()
+				<-done
+			})
 		})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			r.Run(ctx)
-		}()
-		want := func() {
-			r.Addrs("known")
-			for i := range 150 {
-				r.Addrs(fmt.Sprint("dead", i))
-			}
-		}
-		want()
-		for range 600 { // all have failed, again and again
-			time.Sleep(time.Second)
-			want()
-		}
-		mu.Lock()
-		before := asked["known"]
-		mu.Unlock()
-		for range 5 * 60 {
-			time.Sleep(time.Second)
-			want()
-		}
-		mu.Lock()
-		if n := asked["known"] - before; n < 4 {
-			t.Errorf("a known host is looked up %d times in five minutes", n)
-		}
-		for host, n := range asked { // 150 take three minutes, four at a time
-			if n < 4 {
-				t.Errorf("%s is looked up %d times in a quarter of an hour", host, n)
-			}
-		}
-		mu.Unlock()
-		r.Addrs("new")
-		time.Sleep(time.Millisecond)
-		if got := r.Addrs("new"); len(got) != 1 {
-			t.Error("a new host waits for dead ones")
-		}
-		cancel()
-		<-done
-	})
+	}
+}
+
+// TestTenantBecomesAgent asks for a tenant's host that is an agent's, too: it comes first then.
+func TestTenantBecomesAgent(t *testing.T) {
+	r := New(nil)
+	r.TenantAddrs("x")
+	if e := r.hosts["x"]; !e.tenant {
+		t.Error("it is not a tenant's")
+	}
+	r.Addrs("x")
+	r.TenantAddrs("x")
+	if e := r.hosts["x"]; e.tenant {
+		t.Error("it is a tenant's alone")
+	}
 }

@@ -133,7 +133,7 @@ func New(c Config) *Watcher {
 		calls:      make(chan func(), maxQueued),
 		done:       make(chan struct{}),
 		connection: connection{changed: wake.New(), resync: wake.New()},
-		model:      cluster.New(c.Resolver.Addrs),
+		model:      cluster.New(c.Resolver),
 		snapshots:  snapshotWriter{written: make(chan written, 1), failing: logstate.State{Log: log}},
 	}
 	w.heard.Store(time.Now().UnixNano())

@@ -94,18 +94,15 @@ func (n *node) served(s Sub) []rr {
 		return nil
 	}
 	rrs := n.rrs[n.start(s):n.start(s+1)]
-	if len(rrs) > 0 && rrs[0].kind() == kindPTR {
-		if len(rrs) > 1 || rrs[0].times() > 1 {
-			return nil
-		}
-		return rrs
-	}
 	active := len(rrs)
 	for active > 0 && rrs[active-1].kind()&backupBit != 0 {
 		active--
 	}
 	if active > 0 {
-		return rrs[:active]
+		rrs = rrs[:active]
+	}
+	if len(rrs) > 0 && rrs[0].kind().typ() == kindPTR && (len(rrs) > 1 || rrs[0].times() > 1) {
+		return nil
 	}
 	return rrs
 }

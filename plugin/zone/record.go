@@ -47,8 +47,8 @@ func Service(target Name, port uint16) Record {
 	return Record{kind: kindSRV, value: uint32(port)<<16 | uint32(target.Sub), text: target.Rel}
 }
 
-// Pointer returns a PTR record. A name answers with its pointer only while exactly one
-// has been added to it: an address that several tasks share has no name.
+// Pointer returns a PTR record. A name answers with its pointer only while exactly one of its
+// pointers is served: an address that several tasks share has no name.
 func Pointer(target string) Record { return Record{kind: kindPTR, text: target} }
 
 // Backup returns r as a record that is served only while all records of its name are

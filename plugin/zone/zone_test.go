@@ -136,6 +136,10 @@ func TestShared(t *testing.T) {
 		"one pointer":                       {[]op{{true, "x", ptr}}, "a.mesos."},
 		"two equal pointers":                {[]op{{true, "x", ptr}, {true, "x", ptr}}, ""},
 		"two pointers":                      {[]op{{true, "x", ptr}, {true, "x", Pointer("b.mesos.")}}, ""},
+		"a pointer beside a standby":        {[]op{{true, "x", Pointer("b.mesos.").Backup()}, {true, "x", ptr}}, "a.mesos."},
+		"a standby pointer":                 {[]op{{true, "x", ptr.Backup()}}, "a.mesos."},
+		"two pointers beside a standby":     {[]op{{true, "x", Pointer("c.mesos.").Backup()}, {true, "x", ptr}, {true, "x", Pointer("b.mesos.")}}, ""},
+		"two standby pointers":              {[]op{{true, "x", ptr.Backup()}, {true, "x", Pointer("b.mesos.").Backup()}}, ""},
 		"one of two pointers removed again": {[]op{{true, "x", ptr}, {true, "x", ptr}, {false, "x", ptr}}, "a.mesos."},
 	} {
 		t.Run(name, func(t *testing.T) {
