@@ -20,6 +20,7 @@ type publisher struct {
 	ready   chan struct{}       // closed when a first state is published
 
 	names         frameworkNames
+	floor         time.Time // serials come after this time
 	warner        warner
 	before, after recordSet // reused
 }
@@ -60,9 +61,10 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	for _, c := range ch.Instances {
 		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.task)
 	}
-	now := time.Now()
+	p.floor = status.After
+	now := p.now()
 	for z := range p.all {
-		if z.publish(now, zone.Status(status)) {
+		if z.publish(now, zone.Status{Complete: status.Complete, Stale: status.Stale}) {
 			p.changed(z.Origin)
 		}
 	}
@@ -76,12 +78,20 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 
 // confirm ends the overlap of the zones with those that they have replaced.
 func (p *publisher) confirm() {
-	now := time.Now()
+	now := p.now()
 	for z := range p.all {
 		if z.Confirm(now) && z.status.Complete {
 			p.changed(z.Origin)
 		}
 	}
+}
+
+// now returns the time to make serials of.
+func (p *publisher) now() time.Time {
+	if now := time.Now(); now.After(p.floor) {
+		return now
+	}
+	return p.floor
 }
 
 // all yields every zone.

@@ -330,3 +330,21 @@ func TestFrameworkBelow(t *testing.T) {
 		t.Errorf("%d names are remembered", len(p.names.owners))
 	}
 }
+
+// TestPublish_AfterAnEarlierProcess publishes with a clock that was put back since an earlier
+// process has: serials go on from there.
+func TestPublish_AfterAnEarlierProcess(t *testing.T) {
+	p := newTestPublisher(&rules{})
+	z := p.zones[mesosDNS][0]
+	after := time.Now().Add(time.Hour)
+	p.Publish(&cluster.Changes{}, watch.Status{Complete: true, After: after})
+	first := z.Current().Serial()
+	if want := uint32(after.UnixMilli() / 10); first != want {
+		t.Errorf("the first serial is %d, want %d", first, want)
+	}
+	agent := &cluster.Agent{Agent: &mesos.Agent{ID: "s"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	p.Publish(&cluster.Changes{Agents: []cluster.Change[*cluster.Agent]{{New: agent}}}, watch.Status{Complete: true, After: after})
+	if got := z.Current().Serial(); got != first+1 {
+		t.Errorf("the next serial is %d after %d", got, first)
+	}
+}

@@ -98,7 +98,7 @@ func (s *stanza) start() {
 	zones := s.options.newZones(listening, xfer != nil)
 	s.plugin.zones = zones.all()
 	for _, z := range s.plugin.zones {
-		z.Replaces(running.zone(s.id, z.Origin))
+		running.continues(s.id, z)
 	}
 	n := newNotifier(xfer.Notify, &s.plugin.transfers)
 	s.publisher = newPublisher(&s.options.rules, zones, n.changed, s.plugin.ready)
@@ -263,19 +263,21 @@ func (r *registry) all() []*stanza {
 	return slices.Clone(r.stanzas)
 }
 
-// zone returns the zone that a server block has at present, or nil.
-func (r *registry) zone(id blockID, origin string) *zone.Zone {
+// continues makes a zone replace that of the same server block. If there is none, its serial is
+// later than that of any zone of the same name, so that a secondary does not see it go back.
+func (r *registry) continues(id blockID, z *zone.Zone) {
 	for _, s := range r.all() {
-		if s.id != id {
-			continue
-		}
-		for _, z := range s.plugin.zones {
-			if z.Origin == origin {
-				return z
+		for _, old := range s.plugin.zones {
+			if old.Origin != z.Origin {
+				continue
 			}
+			if s.id == id {
+				z.Replaces(old)
+				return
+			}
+			z.Follows(old)
 		}
 	}
-	return nil
 }
 
 // reap stops the stanzas of starts that have failed, for example since a port was in use.

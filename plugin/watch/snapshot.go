@@ -30,11 +30,15 @@ type SnapshotConfig struct {
 
 // snapshotWriter is the loop's view of the snapshot.
 type snapshotWriter struct {
-	outdated bool         // something was published since the last write
-	next     time.Time    // when to write at the earliest
+	outdated bool      // something was published since the last write
+	next     time.Time // when to write at the earliest
+	interval time.Duration
 	writing  bool         // by a goroutine that sends to written when it ends
 	written  chan written // has room for one
 	failing  logstate.State
+
+	loaded time.Time // when the snapshot of an earlier process was loaded
+	after  time.Time // when that one had published all it did; zero if there was none
 }
 
 // written is the result of a write.
@@ -54,6 +58,7 @@ func (w *Watcher) loadSnapshot(began int64) {
 	}
 	log.Infof("Loaded the snapshot of %s of %s: %d tasks, %d agents", w.Name, s.Heard.Format(time.RFC3339), len(s.State.Tasks), len(s.State.Agents))
 	w.Resolver.Seed(s.Hosts)
+	w.snapshots.loaded, w.snapshots.after = time.Now(), s.Until
 	// Unless a master has spoken meanwhile, and not in the future, if a clock was put back.
 	w.heard.CompareAndSwap(began, min(s.Heard.UnixNano(), began))
 	w.leader = leaderInfo{Endpoint: s.Endpoint, Master: s.Leader}
@@ -112,7 +117,8 @@ func (s *snapshotWriter) saved(result written) {
 	if !result.ok {
 		s.outdated, least = true, failedInterval
 	}
-	s.next = time.Now().Add(max(least, saveShare*result.took))
+	s.interval = max(least, saveShare*result.took)
+	s.next = time.Now().Add(s.interval)
 }
 
 // saveLast writes the snapshot when the loop has ended.
@@ -144,12 +150,24 @@ func (w *Watcher) save(s *snapshot.Snapshot) bool {
 	return true
 }
 
+// until returns a time before which all is published that is before the next snapshot.
+func (s *snapshotWriter) until(now time.Time) time.Time {
+	if !s.after.IsZero() {
+		// A zone moves its serial no faster than time passes.
+		if later := s.after.Add(time.Since(s.loaded)); later.After(now) {
+			now = later
+		}
+	}
+	return now.Add(2 * max(minSaveInterval, s.interval)) // twice, since the next one takes time, too
+}
+
 // takeSnapshot returns the cluster as it is now.
 func (w *Watcher) takeSnapshot() *snapshot.Snapshot {
 	s := &snapshot.Snapshot{
 		Header: snapshot.Header{
 			Endpoints: w.Snapshot.Endpoints,
 			Heard:     time.Unix(0, w.heard.Load()),
+			Until:     w.snapshots.until(time.Now()),
 			Endpoint:  w.leader.Endpoint,
 			Leader:    w.leader.Master,
 			Hosts:     w.Resolver.Known(),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -158,16 +159,59 @@ func TestSnapshot_Future(t *testing.T) {
 		m := mesostest.NewMaster(15 * time.Second)
 		m.Refuse(http.StatusServiceUnavailable, "No leader elected")
 		file := filepath.Join(t.TempDir(), "snapshot")
-		s := &snapshot.Snapshot{Header: snapshot.Header{Endpoints: []string{"m"}, Heard: time.Now().Add(time.Hour)}, State: &mesos.State{}}
+		until := time.Now().Add(2 * time.Hour)
+		s := &snapshot.Snapshot{Header: snapshot.Header{Endpoints: []string{"m"}, Heard: time.Now().Add(time.Hour), Until: until}, State: &mesos.State{}}
 		if err := snapshot.Write(file, s); err != nil {
 			t.Fatal(err)
 		}
-		w, _ := inMemory(t, m, func(c *Config) {
+		w, r := inMemory(t, m, func(c *Config) {
 			c.Snapshot = &SnapshotConfig{File: file, Endpoints: []string{"m"}, Owned: func() bool { return true }}
 		})
 		pass(time.Minute)
 		if age := time.Since(w.Stats().Heard); age < time.Minute-time.Second || age > time.Minute {
 			t.Errorf("the state is %v old", age)
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if !r.status.After.Equal(until) {
+			t.Errorf("what is published comes after %v, want %v", r.status.After, until)
+		}
+		// And what is published now may have a serial of a minute after that.
+		if got := w.snapshots.until(time.Now()); got.Before(until.Add(time.Minute)) {
+			t.Errorf("the next process comes after %v", got)
+		}
+	})
+}
+
+// TestSnapshot_Until changes a cluster at all times: whatever is published before the next
+// snapshot is published before the time that the last one has. Only the first change after a
+// rest is ahead of its snapshot, which is written at once.
+func TestSnapshot_Until(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		tut := mesostest.NewTutorial(m)
+		var mu sync.Mutex
+		var until time.Time
+		_, r := inMemory(t, m, func(c *Config) {
+			c.Snapshot = &SnapshotConfig{File: "x", Owned: func() bool { return true }, Write: func(_ string, s *snapshot.Snapshot) error {
+				time.Sleep(50 * time.Millisecond) // and so five seconds pass until the next
+				mu.Lock()
+				defer mu.Unlock()
+				until = s.Until
+				return nil
+			}}
+		})
+		pass(time.Minute)
+		for i := range 3000 {
+			tut.Wander(m)
+			pass(7 * time.Millisecond)
+			mu.Lock()
+			r.mu.Lock()
+			if last := r.published[len(r.published)-1]; i > 10 && !last.Before(until) {
+				t.Errorf("published %v after %v", last, until)
+			}
+			r.mu.Unlock()
+			mu.Unlock()
 		}
 	})
 }

@@ -83,6 +83,9 @@ type Sink interface {
 type Status struct {
 	Complete bool // a task that was not published does not run
 	Stale    bool // loaded from a snapshot: no master has confirmed it
+	// After is when all that an earlier process has published, as its snapshot says, was published.
+	// The clock may have been put back since.
+	After time.Time
 }
 
 // Stats describe a watcher.
@@ -291,7 +294,7 @@ func (w *Watcher) markDirty(at time.Time) {
 // publish gives the sinks what has changed, and reports whether there was anything.
 func (w *Watcher) publish() bool {
 	changes := w.model.Flush()
-	status := Status{Complete: w.model.Complete() && !w.doubted, Stale: w.model.Stale()}
+	status := Status{Complete: w.model.Complete() && !w.doubted, Stale: w.model.Stale(), After: w.snapshots.after}
 	changed := !w.published || !changes.Empty() || status != w.status
 	if changed {
 		for _, s := range w.sinks {

@@ -173,3 +173,32 @@ func TestJournal(t *testing.T) {
 		t.Errorf("changes of %d records are kept of a zone of %d", n, small.Current().Records())
 	}
 }
+
+// TestFollows has zones whose serials are ahead of the clock: the next zone of their name goes
+// on from the latest.
+func TestFollows(t *testing.T) {
+	zoneAt := func(at time.Time) *Zone {
+		z := newZone("mesos.")
+		z.Begin().Publish(at, Status{Complete: true})
+		return z
+	}
+	for name, tc := range map[string]struct {
+		old  []*Zone
+		want uint32
+	}{
+		"nothing published": {[]*Zone{newZone("mesos.")}, nextSerial(0, now)},
+		"behind the clock":  {[]*Zone{zoneAt(now.Add(-time.Hour))}, nextSerial(0, now)},
+		"ahead of it":       {[]*Zone{zoneAt(now.Add(time.Hour)), zoneAt(now.Add(2 * time.Hour)), zoneAt(now)}, nextSerial(0, now.Add(2*time.Hour)) + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			z := newZone("mesos.")
+			for _, old := range tc.old {
+				z.Follows(old)
+			}
+			z.Begin().Publish(now, Status{Complete: true})
+			if got := z.Current().Serial(); got != tc.want {
+				t.Errorf("serial %d, want %d", got, tc.want)
+			}
+		})
+	}
+}

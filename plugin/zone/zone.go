@@ -89,6 +89,18 @@ func New(c Config) *Zone {
 // serial than old, or the same if both answer the same. It must be called before that.
 func (z *Zone) Replaces(old *Zone) { z.replaced = old }
 
+// Follows makes the first publication of z have a later serial than old, which it does not
+// replace. It must be called before that.
+func (z *Zone) Follows(old *Zone) {
+	before := old.Current()
+	if before == nil || z.last.serial != 0 && int32(before.serial-z.last.serial) <= 0 {
+		return
+	}
+	next := *z.last
+	next.serial = before.serial
+	z.last = &next
+}
+
 // Confirm tells z that the zone that it replaces is gone. While both were published, a
 // secondary may have seen one serial with either content. If they differ, z is published
 // once more with a serial that old never had. Confirm reports whether that happened.
