@@ -32,10 +32,10 @@
 //
 // CoreDNS calls ServeDNS, Transfer and the metrics in goroutines of its own. They read zones
 // through one atomic pointer each, without a lock. The loop
-// of a watcher is the only writer: it calls the publishers of the stanzas. A stanza owns one
-// goroutine, that of its notifier. A watcher owns those that package watch lists. They end
-// before the stop of their owner returns, except for a NOTIFY that a secondary does not
-// answer. The goroutine of a transfer ends when *transfer* has read it.
+// of a watcher is the only writer: it calls the publishers of the stanzas. A stanza owns the
+// goroutines of its notifier, one for each secondary. A watcher owns those that package watch
+// lists. They end before the stop of their owner returns. The goroutine of a transfer ends when
+// *transfer* has read it, or does not read on.
 package calicomesos
 
 import (

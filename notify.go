@@ -2,7 +2,10 @@ package calicomesos
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -10,81 +13,180 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/wake"
+
+	"github.com/miekg/dns"
 )
 
 const (
-	notifyInterval = time.Second      // between two NOTIFYs of a zone, at least
-	notifyHold     = 10 * time.Second // how long transfers can delay a NOTIFY
-	notifyPatience = 3 * time.Second  // how long a shutdown waits for a NOTIFY
+	notifyInterval = time.Second     // between two NOTIFYs of a zone to a secondary, at least
+	notifyHold     = 5 * time.Second // how long transfers can delay a NOTIFY
+	notifyTimeout  = 2 * time.Second // of an answer
+	notifyMaxWait  = time.Minute     // between attempts at a secondary that does not answer
 )
 
-// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996). It sends one zone's
-// after the other's, since each waits for the secondaries' answers. While a zone is being
-// transferred it holds the NOTIFY back: some secondaries begin another transfer for each
-// NOTIFY, and would never catch up.
-type notifier struct {
-	send      func(origin string) error
-	transfers *transfers
-	wake      wake.Signal
+// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996), to each on its own, so
+// that none waits for another. While a zone is being transferred it holds the NOTIFY back: some
+// secondaries begin another transfer for each NOTIFY, and would never catch up.
+type notifier struct{ all []*notified }
 
-	mu    sync.Mutex
-	zones map[string]bool      // changed
-	sent  map[string]time.Time // last NOTIFY
-}
-
-func newNotifier(send func(origin string) error, t *transfers) *notifier {
-	return &notifier{send: send, transfers: t, wake: wake.New(), zones: make(map[string]bool), sent: make(map[string]time.Time)}
+// newNotifier returns a notifier of the secondaries of zones. send sends a NOTIFY, and returns
+// an errRefused if it is answered by an error.
+func newNotifier(of map[string][]secondary, send func(ctx context.Context, to secondary, origin string) error, t *transfers) *notifier {
+	n := &notifier{}
+	for _, origin := range slices.Sorted(maps.Keys(of)) {
+		for _, to := range of[origin] {
+			i := slices.IndexFunc(n.all, func(s *notified) bool { return s.to.addr == to.addr && s.to.source.Equal(to.source) })
+			if i < 0 {
+				i = len(n.all)
+				n.all = append(n.all, &notified{
+					to: to, send: send, transfers: t, wake: wake.New(), zones: make(map[string]*toldZone),
+					back: backoff.New(notifyInterval, notifyMaxWait), failing: logstate.State{Log: log},
+				})
+			}
+			n.all[i].zones[origin] = &toldZone{refused: logstate.State{Log: log}}
+		}
+	}
+	return n
 }
 
 // changed tells the notifier that the serial of a zone has moved. It does not block.
 func (n *notifier) changed(origin string) {
-	n.mu.Lock()
-	n.zones[origin] = true
-	n.mu.Unlock()
-	n.wake.Set()
-}
-
-// take returns the changed zones to send a NOTIFY of now, and whether others are held back.
-func (n *notifier) take() (zones []string, held bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, origin := range slices.Sorted(maps.Keys(n.zones)) {
-		if n.transfers.underWay(origin) && time.Since(n.sent[origin]) < notifyHold {
-			continue
-		}
-		zones = append(zones, origin)
-		n.sent[origin] = time.Now()
-		delete(n.zones, origin)
+	for _, s := range n.all {
+		s.changed(origin)
 	}
-	return zones, len(n.zones) > 0
 }
 
 // run sends NOTIFYs until ctx is done.
 func (n *notifier) run(ctx context.Context) {
-	failing := make(map[string]*logstate.State)
+	var sending sync.WaitGroup
+	for _, s := range n.all {
+		sending.Go(func() { s.run(ctx) })
+	}
+	sending.Wait()
+}
+
+// notified is a secondary that is told of changes.
+type notified struct {
+	to        secondary
+	send      func(ctx context.Context, to secondary, origin string) error
+	transfers *transfers
+	wake      wake.Signal
+	back      *backoff.BackOff // while it does not answer
+	failing   logstate.State
+
+	mu    sync.Mutex
+	zones map[string]*toldZone // by origin
+}
+
+// toldZone is what a secondary was told of a zone.
+type toldZone struct {
+	changed bool      // since then
+	at      time.Time // of the last NOTIFY
+	refused logstate.State
+}
+
+func (s *notified) changed(origin string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if z := s.zones[origin]; z != nil {
+		z.changed = true
+		s.wake.Set()
+	}
+}
+
+// take returns the changed zones to send a NOTIFY of now, and whether others are held back.
+func (s *notified) take() (origins []string, held bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, origin := range slices.Sorted(maps.Keys(s.zones)) {
+		z := s.zones[origin]
+		switch {
+		case !z.changed:
+		case s.transfers.underWay(origin) && time.Since(z.at) < notifyHold:
+			held = true
+		default:
+			origins = append(origins, origin)
+			z.changed, z.at = false, time.Now()
+		}
+	}
+	return origins, held
+}
+
+func (s *notified) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.wake:
+		case <-s.wake:
 		}
-		zones, held := n.take()
-		for _, origin := range zones {
-			if failing[origin] == nil {
-				failing[origin] = &logstate.State{Log: log}
+		origins, again := s.take()
+		wait := notifyInterval
+		if untold := s.tell(ctx, origins); len(untold) > 0 {
+			for _, origin := range untold {
+				s.changed(origin)
 			}
-			if err := n.send(origin); err != nil {
-				failing[origin].Failed("Sending NOTIFY of %s failed: %v", origin, err)
-			} else {
-				failing[origin].Recovered("Sent NOTIFY of %s again", origin)
-			}
-			if ctx.Err() != nil {
-				return
-			}
+			again, wait = true, max(wait, s.back.Next())
+		} else if len(origins) > 0 {
+			s.back.Reset()
 		}
-		backoff.Wait(ctx, notifyInterval, nil)
-		if held {
-			n.wake.Set()
+		backoff.Wait(ctx, wait, nil)
+		if again {
+			s.wake.Set()
 		}
 	}
+}
+
+// tell sends NOTIFYs of zones. It returns those that the secondary has not heard of.
+func (s *notified) tell(ctx context.Context, origins []string) (untold []string) {
+	for i, origin := range origins {
+		err := s.send(ctx, s.to, origin)
+		if ctx.Err() != nil {
+			return nil
+		}
+		refused := &s.zones[origin].refused // only this goroutine uses it
+		switch {
+		case err == nil:
+			refused.Recovered("The secondary %s takes NOTIFY of %s again", s.to.addr, origin)
+		case errors.As(err, new(errRefused)): // it will not think better of it
+			refused.Failed("The secondary %s has refused a NOTIFY of %s: %v", s.to.addr, origin, err)
+		default:
+			s.failing.Failed("Sending NOTIFY to the secondary %s failed: %v", s.to.addr, err)
+			return origins[i:]
+		}
+		s.failing.Recovered("Sent NOTIFY to the secondary %s again", s.to.addr)
+	}
+	return nil
+}
+
+// errRefused is the RCODE of an answer to a NOTIFY.
+type errRefused int
+
+func (e errRefused) Error() string { return dns.RcodeToString[int(e)] }
+
+// sendNotify sends a NOTIFY and waits for the answer. The NOTIFY has the SOA, if there is one,
+// which spares a secondary that has it already the question (RFC 1996, section 3.7).
+func (c *CalicoMesos) sendNotify(ctx context.Context, to secondary, origin string) error {
+	m := new(dns.Msg).SetNotify(origin)
+	if z, _ := c.match(origin); z != nil && z.Current() != nil {
+		m.Answer = []dns.RR{z.Current().SOA()}
+	}
+	client := dns.Client{Timeout: notifyTimeout, Dialer: &net.Dialer{Timeout: notifyTimeout}}
+	if to.source != nil {
+		client.Dialer.LocalAddr = &net.UDPAddr{IP: to.source}
+	}
+	conn, err := client.DialContext(ctx, to.addr)
+	if err != nil {
+		return fmt.Errorf("dial: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	answer, _, err := client.ExchangeWithConnContext(ctx, m, conn)
+	if err != nil {
+		return err
+	}
+	if answer.Rcode != dns.RcodeSuccess {
+		return errRefused(answer.Rcode)
+	}
+	return nil
 }

@@ -51,7 +51,7 @@ func setup(c *caddy.Controller) error {
 	if err := su.claimSnapshot(&o.cluster); err != nil {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
-	s := &stanza{plugin: p, options: o, config: config, startup: su}
+	s := &stanza{plugin: p, options: o, config: config, startup: su, block: c.ServerBlockIndex, served: served}
 	su.stanzas = append(su.stanzas, s)
 	c.OnShutdown(s.stop)
 	return nil
@@ -63,7 +63,9 @@ type stanza struct {
 	options *options
 	config  *dnsserver.Config
 	startup *startup
-	id      blockID // of its server block
+	block   int      // index of its server block in the Corefile
+	served  []string // zones of that
+	id      blockID
 
 	mu        sync.Mutex // held by start and stop: a signal may stop a stanza that is starting
 	stopped   bool
@@ -100,7 +102,7 @@ func (s *stanza) start() {
 	for _, z := range s.plugin.zones {
 		running.continues(s.id, z)
 	}
-	n := newNotifier(xfer.Notify, &s.plugin.transfers)
+	n := newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
 	s.publisher = newPublisher(&s.options.rules, zones, n.changed, s.plugin.ready)
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -114,8 +116,19 @@ func (s *stanza) start() {
 	s.cluster.Add(s.publisher)
 }
 
-// stop ends what start began, or keeps it from beginning. It waits at most notifyPatience
-// for a NOTIFY that a secondary does not answer.
+// secondaries returns to whom NOTIFYs are sent: to nobody without *transfer*.
+func (s *stanza) secondaries(xfer *transfer.Transfer) map[string][]secondary {
+	if xfer == nil || s.startup.instance == nil {
+		return nil
+	}
+	all, err := secondariesOf(s.startup.instance.Caddyfile(), s.block, s.served, s.options.allOrigins())
+	if err != nil {
+		log.Warningf("Finding the secondaries in the Corefile failed, no NOTIFY is sent: %v", err)
+	}
+	return all
+}
+
+// stop ends what start began, or keeps it from beginning.
 func (s *stanza) stop() error {
 	s.mu.Lock()
 	s.stopped = true
@@ -127,11 +140,7 @@ func (s *stanza) stop() error {
 	s.cancel()
 	running.remove(s)
 	running.release(s.cluster)
-	select {
-	case <-s.notifying:
-	case <-time.After(notifyPatience):
-		log.Warningf("Stopped waiting for a NOTIFY after %v", notifyPatience)
-	}
+	<-s.notifying
 	s.cluster, s.publisher = nil, nil
 	s.mu.Unlock()
 	// After a reload, the server block's new stanza has the zones for itself now.

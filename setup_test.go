@@ -22,6 +22,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/snapshot"
+	"github.com/calicomesos/calicomesos/plugin/zone"
 	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/coredns/caddy"
@@ -261,6 +262,33 @@ func TestReloadWithoutMasters(t *testing.T) {
 		if got := answers(s.ask("v6.marathon.mesos.", dns.TypeAAAA)); got != "fd00:192:168::10" {
 			t.Fatalf("answered %q", got)
 		}
+	}
+}
+
+// TestReload_OtherServerBlock moves a zone whose serial is ahead of the clock to another server
+// block: a secondary must not see the serial go back.
+func TestReload_OtherServerBlock(t *testing.T) {
+	_, srv := countedTutorial(t)
+	stanza := fmt.Sprintf("%s mesos {\n master %s\n}", pluginName, srv.URL)
+	s := startServer(t, stanza)
+	stanzas := running.all()
+	now := stanzas[len(stanzas)-1]
+	z := now.plugin.zones[slices.IndexFunc(now.plugin.zones, func(z *zone.Zone) bool { return z.Origin == "mesos." })]
+	var serial uint32
+	now.cluster.Do(func() {
+		tx := z.Begin()
+		tx.Add(zone.Rel("x"), zone.Address(netip.MustParseAddr("10.0.0.1")))
+		tx.Publish(time.Now().Add(time.Hour), zone.Status{Complete: true})
+		serial = z.Current().Serial()
+	})
+	next, err := s.instance.Restart(caddy.CaddyfileInput{Filepath: "Corefile", ServerTypeName: "dns", Contents: fmt.Appendf(nil, "mesos:0 {\n bind 127.0.0.1\n%s\n}\n", stanza)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.instance = next
+	soa, ok := s.ask("mesos.", dns.TypeSOA).Answer[0].(*dns.SOA)
+	if !ok || int32(soa.Serial-serial) <= 0 {
+		t.Errorf("serial %d after %d", soa.Serial, serial)
 	}
 }
 

@@ -2,19 +2,33 @@ package calicomesos
 
 import (
 	"errors"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/coredns/coredns/plugin/transfer"
 
 	"github.com/miekg/dns"
 )
 
-// transferChunk is the number of records that a transfer hands over at a time.
-const transferChunk = 500
+const (
+	// transferChunk is the number of records that a transfer hands over at a time.
+	transferChunk = 500
+	// maxTransfers is the number of transfers at a time. Each keeps a generation of its zone, and
+	// a goroutine here and in *transfer*. A zone has some secondaries.
+	maxTransfers = 32
+	// transferPatience is how long a client may take nothing before its transfer ends.
+	transferPatience = 10 * time.Second
+	// transferMoves is how long a transfer counts as under way after it has moved.
+	transferMoves = time.Second
+)
 
-// errIncomplete refuses the transfer of an incomplete zone: a secondary would deny what is
-// missing.
-var errIncomplete = errors.New("the state of the cluster is incomplete")
+var (
+	// errIncomplete refuses the transfer of an incomplete zone: a secondary would deny what is
+	// missing.
+	errIncomplete = errors.New("the state of the cluster is incomplete")
+	errBusy       = errors.New("too many transfers are under way")
+)
 
 // Transfer implements transfer.Transferer. It transfers one generation: the whole zone (RFC
 // 5936), or for a secondary with an older serial what has changed since (RFC 1995), or the
@@ -41,48 +55,79 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 			records = changes
 		}
 	}
-	// *transfer* reads the channel to its end, even if its client is gone.
-	c.transfers.begin(z.Origin)
+	t, err := c.transfers.begin(z.Origin)
+	if err != nil {
+		return nil, err
+	}
 	go func() {
 		defer close(ch)
-		defer c.transfers.end(z.Origin)
+		defer c.transfers.end(t)
 		chunk := []dns.RR{soa}
 		for rrs := range records {
 			chunk = append(chunk, rrs...)
 			if len(chunk) >= transferChunk {
-				ch <- chunk
+				if !c.transfers.send(t, ch, chunk) {
+					return // without the SOA at the end: the client sees that it is not whole
+				}
 				chunk = nil
 			}
 		}
-		ch <- append(chunk, soa)
+		c.transfers.send(t, ch, append(chunk, soa))
 	}()
 	return ch, nil
 }
 
-// transfers counts the transfers under way.
+// transfers are those under way.
 type transfers struct {
 	mu  sync.Mutex
-	all map[string]int // by origin
+	all []*transferring
 }
 
-func (t *transfers) begin(origin string) {
+// transferring is a transfer.
+type transferring struct {
+	origin string
+	moved  time.Time // when its client last took something
+}
+
+func (t *transfers) begin(origin string) (*transferring, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.all == nil {
-		t.all = make(map[string]int)
+	if len(t.all) >= maxTransfers {
+		return nil, errBusy
 	}
-	t.all[origin]++
+	one := &transferring{origin, time.Now()}
+	t.all = append(t.all, one)
+	return one, nil
 }
 
-func (t *transfers) end(origin string) {
+func (t *transfers) end(one *transferring) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.all[origin]--
+	t.all = slices.DeleteFunc(t.all, func(o *transferring) bool { return o == one })
 }
 
-// underWay reports whether a zone is being transferred.
+// send hands records over. It returns false if the client takes nothing: *transfer*, which
+// reads the channel, waits for it.
+func (t *transfers) send(one *transferring, ch chan<- []dns.RR, rrs []dns.RR) bool {
+	patience := time.NewTimer(transferPatience)
+	defer patience.Stop()
+	select {
+	case ch <- rrs:
+	case <-patience.C:
+		log.Warningf("Ended a transfer of %s: its client has taken nothing for %v", one.origin, transferPatience)
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	one.moved = time.Now()
+	return true
+}
+
+// underWay reports whether a zone is being transferred, to a client that takes it.
 func (t *transfers) underWay(origin string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.all[origin] > 0
+	return slices.ContainsFunc(t.all, func(one *transferring) bool {
+		return one.origin == origin && time.Since(one.moved) < transferMoves
+	})
 }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
+	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/plugin/transfer"
 	"github.com/miekg/dns"
 )
@@ -80,18 +84,28 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// TestNotifyCoalesces lets zones change often: each is told at most once a
-// second, and of the last change too.
-func TestNotifyCoalesces(t *testing.T) {
+// of says that one secondary has zones.
+func of(origins ...string) map[string][]secondary {
+	all := make(map[string][]secondary)
+	for _, origin := range origins {
+		all[origin] = []secondary{{addr: "192.0.2.1:53"}}
+	}
+	return all
+}
+
+// TestNotify_Coalesces lets zones change often: each is told at most once a second, and of the
+// last change too.
+func TestNotify_Coalesces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
-		n := newNotifier(func(origin string) error {
+		n := newNotifier(of("a.", "b."), func(_ context.Context, _ secondary, origin string) error {
 			sent = append(sent, fmt.Sprintf("%s %.2f", origin, float64(time.Now().UnixMilli()%60_000)/1000))
 			time.Sleep(10 * time.Millisecond)
-			return errors.New("nobody listens")
+			return nil
 		}, new(transfers))
 		n.changed("b.")
 		n.changed("a.")
+		n.changed("c.") // which it does not have
 		stop := runNotifier(t, n)
 		for range 150 {
 			pass(10 * time.Millisecond)
@@ -102,6 +116,60 @@ func TestNotifyCoalesces(t *testing.T) {
 			t.Errorf("sent %q", sent)
 		}
 		stop()
+	})
+}
+
+// TestNotify_EachOnItsOwn has secondaries that answer, that are dead, and that refuse, while a
+// zone changes all the time for two minutes, and then one last time.
+func TestNotify_EachOnItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var mu sync.Mutex
+		sent := make(map[string][]time.Duration)
+		all := []secondary{{addr: "dead"}, {addr: "well"}, {addr: "refuses"}, {addr: "well", source: net.IPv4(192, 0, 2, 9)}}
+		n := newNotifier(map[string][]secondary{"a.": all, "b.": all[:1]}, func(ctx context.Context, to secondary, origin string) error {
+			mu.Lock()
+			name := to.addr + " " + origin
+			if to.source != nil {
+				name += " elsewhere"
+			}
+			sent[name] = append(sent[name], time.Since(began))
+			mu.Unlock()
+			switch to.addr {
+			case "dead":
+				if time.Since(began) > 10*time.Minute {
+					return nil
+				}
+				select {
+				case <-time.After(notifyTimeout):
+				case <-ctx.Done():
+				}
+				return errors.New("no answer")
+			case "refuses":
+				return errRefused(dns.RcodeNotAuth)
+			}
+			return nil
+		}, new(transfers))
+		stop := runNotifier(t, n)
+		n.changed("b.")
+		for range 1200 {
+			n.changed("a.")
+			pass(100 * time.Millisecond)
+		}
+		pass(13 * time.Minute)
+		stop()
+		for name, want := range map[string][2]int{
+			"well a.": {119, 122}, "well a. elsewhere": {119, 122}, "refuses a.": {119, 122},
+			"dead a.": {12, 24}, // after 1, 2, 4, … 60 seconds; at last once more
+			"dead b.": {1, 1},   // not while it does not answer for another zone
+		} {
+			if n := len(sent[name]); n < want[0] || n > want[1] {
+				t.Errorf("%s: %d times, want %d to %d", name, n, want[0], want[1])
+			}
+		}
+		if last := sent["dead a."]; len(last) > 0 && last[len(last)-1] < 10*time.Minute {
+			t.Errorf("one that answers again was not told: %v", last)
+		}
 	})
 }
 
@@ -120,37 +188,201 @@ func runNotifier(t *testing.T, n *notifier) (stop func()) {
 	}
 }
 
-// TestNotifyWaits lets a zone change while it is being transferred: secondaries are told
-// when that has ended, or has taken too long, and of other zones meanwhile.
-func TestNotifyWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var sent []string
-		began := time.Now()
-		underWay := new(transfers)
-		n := newNotifier(func(origin string) error {
-			sent = append(sent, fmt.Sprintf("%s %v", origin, time.Since(began)))
-			return nil
-		}, underWay)
-		stop := runNotifier(t, n)
-		n.changed("a.")
-		pass(1500 * time.Millisecond)
-		underWay.begin("a.")
-		underWay.begin("a.")
-		n.changed("a.")
-		n.changed("b.")
-		pass(1500 * time.Millisecond)
-		underWay.end("a.")
-		pass(1400 * time.Millisecond)
-		underWay.end("a.")
-		pass(500 * time.Millisecond)
-		underWay.begin("a.") // and does not end
-		n.changed("a.")
-		pass(time.Minute)
-		if want := []string{"a. 0s", "b. 1.5s", "a. 4.5s", "a. 14.5s"}; !slices.Equal(sent, want) {
-			t.Errorf("sent %q", sent)
+// TestNotify_Waits lets a zone change while it is being transferred: secondaries are told when
+// that has ended, does not move, or has taken too long, and of other zones meanwhile.
+func TestNotify_Waits(t *testing.T) {
+	for name, tc := range map[string]struct {
+		moves time.Duration
+		want  []string
+	}{
+		"moves, and ends":    {2 * time.Second, []string{"a. 0s", "b. 1.5s", "a. 4.5s"}},
+		"moves for ever":     {time.Hour, []string{"a. 0s", "b. 1.5s", "a. 5.5s"}},
+		"is read no further": {0, []string{"a. 0s", "b. 1.5s", "a. 2.5s"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sent []string
+				began := time.Now()
+				underWay := new(transfers)
+				n := newNotifier(of("a.", "b."), func(_ context.Context, _ secondary, origin string) error {
+					sent = append(sent, fmt.Sprintf("%s %v", origin, time.Since(began)))
+					return nil
+				}, underWay)
+				stop := runNotifier(t, n)
+				n.changed("a.")
+				pass(1500 * time.Millisecond)
+				one, err := underWay.begin("a.")
+				if err != nil {
+					t.Fatal(err)
+				}
+				n.changed("a.")
+				n.changed("b.")
+				for moved := time.Duration(0); moved < min(tc.moves, time.Minute); moved += 100 * time.Millisecond {
+					underWay.send(one, make(chan []dns.RR, 1), nil)
+					pass(100 * time.Millisecond)
+				}
+				pass(time.Minute)
+				if !slices.Equal(sent, tc.want) {
+					t.Errorf("sent %q", sent)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+// TestSendNotify sends NOTIFYs to a secondary on loopback.
+func TestSendNotify(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // closed by the server
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan *dns.Msg, 1)
+	from := make(chan string, 1)
+	srv := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		switch m.Question[0].Name {
+		case "silent.":
+			return
+		case "refused.":
+			_ = w.WriteMsg(new(dns.Msg).SetRcode(m, dns.RcodeNotAuth))
+			return
 		}
-		stop()
+		got <- m
+		from <- w.RemoteAddr().(*net.UDPAddr).IP.String()
+		_ = w.WriteMsg(new(dns.Msg).SetReply(m))
+	})}
+	go srv.ActivateAndServe() //nolint:errcheck // ends with Shutdown
+	defer srv.Shutdown()      //nolint:errcheck // at the end
+	z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
+	z.Begin().Publish(time.Now(), zone.Status{Complete: true})
+	c := &CalicoMesos{zones: []*zone.Zone{z}}
+	to := secondary{addr: conn.LocalAddr().String(), source: net.IPv4(127, 0, 0, 7)}
+	if err := c.sendNotify(t.Context(), to, "mesos."); err != nil {
+		t.Fatal(err)
+	}
+	m := <-got
+	if soa, ok := m.Answer[0].(*dns.SOA); m.Opcode != dns.OpcodeNotify || !m.Authoritative || !ok || soa.Serial != z.Current().Serial() {
+		t.Errorf("sent %v", m)
+	}
+	if ip := <-from; ip != "127.0.0.7" {
+		t.Errorf("sent from %s", ip)
+	}
+	if err := c.sendNotify(t.Context(), to, "refused."); !errors.Is(err, errRefused(dns.RcodeNotAuth)) {
+		t.Errorf("refused: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	began := time.Now()
+	if err := c.sendNotify(ctx, to, "silent."); err == nil || time.Since(began) > notifyTimeout/2 {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// TestNotify_Server starts a server whose *transfer* names a secondary.
+func TestNotify_Server(t *testing.T) {
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // closed by the server
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 100)
+	srv := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) {
+		_ = w.WriteMsg(new(dns.Msg).SetReply(m))
+		told <- m.Question[0].Name
+	})}
+	go srv.ActivateAndServe() //nolint:errcheck // ends with Shutdown
+	defer srv.Shutdown()      //nolint:errcheck // at the end
+	_, master := countedTutorial(t)
+	startServer(t, fmt.Sprintf("transfer mesos {\n to %s\n}\n%s mesos example.org {\n master %s\n}", conn.LocalAddr(), pluginName, master.URL))
+	if got := <-told; got != "mesos." {
+		t.Errorf("told of %s", got)
+	}
+}
+
+// TestTransfer_Bounds asks for more transfers than may be under way, and reads none of them:
+// after a while they end, each without the SOA at its end.
+func TestTransfer_Bounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := zone.New(zone.Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos."})
+		tx := z.Begin()
+		for i := range 3 * transferChunk {
+			tx.Add(zone.Rel(fmt.Sprintf("t%d.f", i)), zone.Address(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})))
+		}
+		tx.Publish(time.Now(), zone.Status{Complete: true})
+		c := &CalicoMesos{zones: []*zone.Zone{z}}
+		var all []<-chan []dns.RR
+		for range maxTransfers {
+			ch, err := c.Transfer("mesos.", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, ch)
+		}
+		if _, err := c.Transfer("mesos.", 0); !errors.Is(err, errBusy) {
+			t.Errorf("one more: %v", err)
+		}
+		if ch, err := c.Transfer("mesos.", z.Current().Serial()); err != nil || len(<-ch) != 1 {
+			t.Errorf("one that has nothing to send: %v", err)
+		}
+		pass(transferPatience + time.Second)
+		if len(c.transfers.all) > 0 {
+			t.Errorf("%d transfers are under way", len(c.transfers.all))
+		}
+		for _, ch := range all {
+			rrs := received(t, ch, nil)
+			if _, ok := rrs[len(rrs)-1].(*dns.SOA); ok || len(rrs) > 2*transferChunk {
+				t.Fatalf("%d records, the last is an SOA: %v", len(rrs), ok)
+			}
+		}
+		ch, err := c.Transfer("mesos.", 0)
+		if rrs := received(t, ch, err); len(rrs) != 3*transferChunk+3 {
+			t.Errorf("%d records afterwards", len(rrs))
+		}
 	})
+}
+
+// TestSecondariesOf reads *transfer* in Corefiles.
+func TestSecondariesOf(t *testing.T) {
+	const mesos, reverse = "mesos.", "10.in-addr.arpa."
+	for name, tc := range map[string]struct {
+		corefile string
+		block    int
+		want     map[string]string // the secondaries of mesos. and 10.in-addr.arpa.
+	}{
+		"none":                   {"mesos {\n calicomesos\n}", 0, nil},
+		"anybody may transfer":   {"mesos {\n transfer {\n to *\n}\n}", 0, map[string]string{mesos: ""}},
+		"two, one with its port": {"mesos {\n transfer {\n to 192.0.2.1 * [2001:db8::1]:5353\n}\n}", 0, map[string]string{mesos: "192.0.2.1:53 [2001:db8::1]:5353"}},
+		"from an address":        {"mesos {\n transfer {\n to 192.0.2.1\n source 192.0.2.9\n}\n}", 0, map[string]string{mesos: "192.0.2.1:53 from 192.0.2.9"}},
+		"the closest zone": {
+			". {\n transfer {\n to 192.0.2.1\n}\n transfer mesos x.mesos {\n to 192.0.2.2\n to 192.0.2.3\n}\n}", 0,
+			map[string]string{mesos: "192.0.2.2:53 192.0.2.3:53", reverse: "192.0.2.1:53"},
+		},
+		"of another block": {"example {\n transfer {\n to 192.0.2.1\n}\n}\n. {\n transfer {\n to 192.0.2.2\n}\n}", 1, map[string]string{mesos: "192.0.2.2:53", reverse: "192.0.2.2:53"}},
+		"by a snippet":     {"(x) {\n transfer {\n to 192.0.2.1\n}\n}\nmesos {\n import x\n}", 0, map[string]string{mesos: "192.0.2.1:53"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			served := []string{"mesos."}
+			if strings.Contains(tc.corefile, ". {") {
+				served = []string{"."}
+			}
+			input := caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(tc.corefile), ServerTypeName: "dns"}
+			all, err := secondariesOf(input, tc.block, served, []string{mesos, reverse})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, origin := range []string{mesos, reverse} {
+				var got []string
+				for _, s := range all[origin] {
+					got = append(got, s.addr)
+					if s.source != nil {
+						got = append(got, "from", s.source.String())
+					}
+				}
+				if strings.Join(got, " ") != tc.want[origin] {
+					t.Errorf("%s: %q, want %q", origin, got, tc.want[origin])
+				}
+			}
+		})
+	}
 }
 
 // TestIncremental changes a zone at random, and brings each version of it that
