@@ -18,100 +18,127 @@ import (
 )
 
 const (
-	notifyInterval = time.Second     // between two NOTIFYs of a zone to a secondary, at least
+	notifyInterval = time.Second     // between two NOTIFYs of a zone, at least
 	notifyHold     = 5 * time.Second // how long transfers can delay a NOTIFY
 	notifyTimeout  = 2 * time.Second // of an answer
 	notifyMaxWait  = time.Minute     // between attempts at a secondary that does not answer
 )
 
-// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996), to each on its own, so
-// that none waits for another. While a zone is being transferred it holds the NOTIFY back: some
-// secondaries begin another transfer for each NOTIFY, and would never catch up.
-type notifier struct{ all []*notified }
+// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996): to all at the same
+// time, so that none waits for another. While a zone is being transferred it holds the NOTIFY
+// back: some secondaries begin another transfer for each NOTIFY, and would never catch up.
+type notifier struct {
+	transfers *transfers
+	wake      wake.Signal
+	all       []*notified
+
+	mu      sync.Mutex
+	changed map[string]bool      // zones that were since their last NOTIFY
+	sent    map[string]time.Time // last NOTIFY
+}
 
 // newNotifier returns a notifier of the secondaries of zones. send sends a NOTIFY, and returns
 // an errRefused if it is answered by an error.
 func newNotifier(of map[string][]secondary, send func(ctx context.Context, to secondary, origin string) error, t *transfers) *notifier {
-	n := &notifier{}
+	n := &notifier{transfers: t, wake: wake.New(), changed: make(map[string]bool), sent: make(map[string]time.Time)}
 	for _, origin := range slices.Sorted(maps.Keys(of)) {
 		for _, to := range of[origin] {
 			i := slices.IndexFunc(n.all, func(s *notified) bool { return s.to.addr == to.addr && s.to.source.Equal(to.source) })
 			if i < 0 {
 				i = len(n.all)
 				n.all = append(n.all, &notified{
-					to: to, send: send, transfers: t, wake: wake.New(), zones: make(map[string]*toldZone),
+					to: to, send: send, wake: wake.New(), untold: make(map[string]bool), refused: make(map[string]*logstate.State),
 					back: backoff.New(notifyInterval, notifyMaxWait), failing: logstate.State{Log: log},
 				})
 			}
-			n.all[i].zones[origin] = &toldZone{refused: logstate.State{Log: log}}
+			n.all[i].refused[origin] = &logstate.State{Log: log}
 		}
 	}
 	return n
 }
 
-// changed tells the notifier that the serial of a zone has moved. It does not block.
-func (n *notifier) changed(origin string) {
-	for _, s := range n.all {
-		s.changed(origin)
+// zoneChanged tells the notifier that the serial of a zone has moved. It does not block.
+func (n *notifier) zoneChanged(origin string) {
+	n.mu.Lock()
+	n.changed[origin] = true
+	n.mu.Unlock()
+	n.wake.Set()
+}
+
+// take returns the changed zones to send a NOTIFY of now, and whether others are held back.
+func (n *notifier) take() (origins []string, held bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, origin := range slices.Sorted(maps.Keys(n.changed)) {
+		if n.transfers.underWay(origin) && time.Since(n.sent[origin]) < notifyHold {
+			continue
+		}
+		origins = append(origins, origin)
+		n.sent[origin] = time.Now()
+		delete(n.changed, origin)
 	}
+	return origins, len(n.changed) > 0
 }
 
 // run sends NOTIFYs until ctx is done.
 func (n *notifier) run(ctx context.Context) {
 	var sending sync.WaitGroup
+	defer sending.Wait()
 	for _, s := range n.all {
 		sending.Go(func() { s.run(ctx) })
 	}
-	sending.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.wake:
+		}
+		origins, held := n.take()
+		for _, s := range n.all {
+			s.add(origins)
+		}
+		backoff.Wait(ctx, notifyInterval, nil)
+		if held {
+			n.wake.Set()
+		}
+	}
 }
 
 // notified is a secondary that is told of changes.
 type notified struct {
-	to        secondary
-	send      func(ctx context.Context, to secondary, origin string) error
-	transfers *transfers
-	wake      wake.Signal
-	back      *backoff.BackOff // while it does not answer
-	failing   logstate.State
+	to      secondary
+	send    func(ctx context.Context, to secondary, origin string) error
+	wake    wake.Signal
+	back    *backoff.BackOff // while it does not answer
+	failing logstate.State
+	refused map[string]*logstate.State // by zone that it has
 
-	mu    sync.Mutex
-	zones map[string]*toldZone // by origin
+	mu     sync.Mutex
+	untold map[string]bool // zones
 }
 
-// toldZone is what a secondary was told of a zone.
-type toldZone struct {
-	changed bool      // since then
-	at      time.Time // of the last NOTIFY
-	refused logstate.State
-}
-
-func (s *notified) changed(origin string) {
+// add has the secondary told of those zones that it has.
+func (s *notified) add(origins []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if z := s.zones[origin]; z != nil {
-		z.changed = true
-		s.wake.Set()
-	}
-}
-
-// take returns the changed zones to send a NOTIFY of now, and whether others are held back.
-func (s *notified) take() (origins []string, held bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, origin := range slices.Sorted(maps.Keys(s.zones)) {
-		z := s.zones[origin]
-		switch {
-		case !z.changed:
-		case s.transfers.underWay(origin) && time.Since(z.at) < notifyHold:
-			held = true
-		default:
-			origins = append(origins, origin)
-			z.changed, z.at = false, time.Now()
+	for _, origin := range origins {
+		if s.refused[origin] != nil {
+			s.untold[origin] = true
+			s.wake.Set()
 		}
 	}
-	return origins, held
 }
 
+func (s *notified) take() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	origins := slices.Sorted(maps.Keys(s.untold))
+	clear(s.untold)
+	return origins
+}
+
+// run tells the secondary of zones until ctx is done. While it does not answer it is tried
+// again, after longer and longer waits.
 func (s *notified) run(ctx context.Context) {
 	for {
 		select {
@@ -119,19 +146,11 @@ func (s *notified) run(ctx context.Context) {
 			return
 		case <-s.wake:
 		}
-		origins, again := s.take()
-		wait := notifyInterval
-		if untold := s.tell(ctx, origins); len(untold) > 0 {
-			for _, origin := range untold {
-				s.changed(origin)
-			}
-			again, wait = true, max(wait, s.back.Next())
-		} else if len(origins) > 0 {
+		if untold := s.tell(ctx, s.take()); len(untold) > 0 {
+			s.add(untold)
+			backoff.Wait(ctx, s.back.Next(), nil)
+		} else {
 			s.back.Reset()
-		}
-		backoff.Wait(ctx, wait, nil)
-		if again {
-			s.wake.Set()
 		}
 	}
 }
@@ -143,7 +162,7 @@ func (s *notified) tell(ctx context.Context, origins []string) (untold []string)
 		if ctx.Err() != nil {
 			return nil
 		}
-		refused := &s.zones[origin].refused // only this goroutine uses it
+		refused := s.refused[origin]
 		switch {
 		case err == nil:
 			refused.Recovered("The secondary %s takes NOTIFY of %s again", s.to.addr, origin)

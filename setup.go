@@ -103,7 +103,7 @@ func (s *stanza) start() {
 		running.continues(s.id, z)
 	}
 	n := newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
-	s.publisher = newPublisher(&s.options.rules, zones, n.changed, s.plugin.ready)
+	s.publisher = newPublisher(&s.options.rules, zones, n.zoneChanged, s.plugin.ready)
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.notifying = cancel, make(chan struct{})

@@ -30,7 +30,7 @@ const (
 const grace = 2 * time.Second
 
 // holdTime is how long a task stays published after its agent has re-registered without it.
-const holdTime = 10 * time.Second
+const holdTime = 2 * time.Second
 
 // simulation is a cluster whose masters fail and are elected in a real ZooKeeper. It knows the
 // truth about its tasks.
