@@ -328,3 +328,23 @@ func TestRead_LongHeader(t *testing.T) {
 		t.Errorf("a header of more than %d bytes is read: %v", maxHeader, err)
 	}
 }
+
+// TestRead_Version1 reads a snapshot of the simulated tutorial that an earlier release has
+// written, without what later ones have added.
+func TestRead_Version1(t *testing.T) {
+	s, err := Read("../../testdata/snapshot/version1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !s.Of([]string{"127.0.0.1:15050"}) || s.Heard.IsZero() || !s.Until.IsZero() || s.Leader.Port != 15050 {
+		t.Errorf("the header is %+v", s.Header)
+	}
+	if len(s.State.Tasks) != 10 || len(s.State.Agents) != 2 || len(s.State.Frameworks) != 1 {
+		t.Errorf("%d tasks, %d agents, %d frameworks", len(s.State.Tasks), len(s.State.Agents), len(s.State.Frameworks))
+	}
+	for _, task := range s.State.Tasks {
+		if task.Name == "nginx" && (task.Discovery == nil || len(task.Status.Networks) != 1) {
+			t.Errorf("nginx is %+v", task)
+		}
+	}
+}
