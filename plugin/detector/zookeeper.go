@@ -221,7 +221,7 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 			return
 		}
 		switch {
-		case err == nil && !(e.last.Live && masters.Equal(&e.last)):
+		case err == nil && (!e.last.Live || !masters.Equal(&e.last)):
 			e.last = masters
 			e.found(masters)
 		case err != nil && !errors.Is(err, errNoMaster):

@@ -50,8 +50,12 @@ func TestBackOffWhileElecting(t *testing.T) {
 		answer func(w http.ResponseWriter, r *http.Request)
 		dial   error
 	}{
-		"recovers":             {answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Master has not finished recovery", 503) }},
-		"no leader":            {answer: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "No leader elected", 503) }},
+		"recovers": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "Master has not finished recovery", http.StatusServiceUnavailable)
+		}},
+		"no leader": {answer: func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "No leader elected", http.StatusServiceUnavailable)
+		}},
 		"redirects to itself":  {answer: func(w http.ResponseWriter, r *http.Request) { redirect(w, r.Host) }},
 		"nothing listens":      {dial: refused},
 		"no name, for a while": {dial: &net.OpError{Op: "dial", Err: &net.DNSError{Err: "refused", IsTemporary: true}}},
