@@ -173,6 +173,7 @@ func TestDeadHosts(t *testing.T) {
 				}
 				is := func(host string) bool { return len(tc.new(r, host)) == 1 }
 				want()
+				time.Sleep(100 * time.Millisecond) // and all that can are being looked up
 				is("new")
 				time.Sleep(tc.takes)
 				if !is("new") {

@@ -15,11 +15,11 @@ import (
 
 // A leader that hangs, or that nobody else can reach, leaves its streams open and silent while
 // another master is elected. ZooKeeper would tell. Where it does not, the other masters know:
-// they redirect to the one that leads. So beside a stream one of them is asked now and then,
-// and at once when a heartbeat is late. Until that is settled no name is denied.
+// they redirect to the one that leads. So beside a stream they are asked now and then, and at
+// once when a heartbeat is late. From then on until that is settled no name is denied.
 
-// rivalInterval is how often another master is asked who leads. Its answer, a redirect, costs
-// it next to nothing.
+// rivalInterval is how often the other masters are asked who leads. The answer, a redirect,
+// costs them next to nothing.
 const rivalInterval = 2 * time.Second
 
 var (
@@ -33,7 +33,6 @@ type rivals struct {
 	*Watcher
 	sub  *subscription
 	ours map[string]bool // hosts at which the subscription's master answers, too
-	turn int
 }
 
 // awaitRival returns an open stream of a master that leads instead of that of sub, or nil when
@@ -54,9 +53,10 @@ func (w *Watcher) awaitRival(watching context.Context, sub *subscription) *subsc
 				sub.doubted.Store(true)
 				w.tellDoubt(watching, sub)
 			}
-			r.turn++
-			if next := r.ask(watching, others[r.turn%len(others)]); next != nil {
-				return next
+			for _, u := range others {
+				if next := r.ask(watching, u); next != nil {
+					return next
+				}
 			}
 		}
 		timer.Reset(backoff.Jitter(rivalInterval))
