@@ -22,15 +22,15 @@ func (t tenant) String() string {
 	return t.name + ":" + t.principal
 }
 
-// tenantOf returns the index of the first that "frameworks" names a framework by, or -1.
-func (r *rules) tenantOf(f *mesos.Framework) int {
-	return slices.IndexFunc(r.frameworks, func(t tenant) bool {
-		return t.name == f.Name && (t.principal == "" || t.principal == f.Principal)
-	})
+// names reports whether t names a framework.
+func (t tenant) names(f *mesos.Framework) bool {
+	return t.name == f.Name && (t.principal == "" || t.principal == f.Principal)
 }
 
 // excludes reports whether nothing of a framework is published.
-func (r *rules) excludes(f *mesos.Framework) bool { return len(r.frameworks) > 0 && r.tenantOf(f) < 0 }
+func (r *rules) excludes(f *mesos.Framework) bool {
+	return len(r.frameworks) > 0 && !slices.ContainsFunc(r.frameworks, func(t tenant) bool { return t.names(f) })
+}
 
 // frameworkNames knows which frameworks have a name below another's: the records of a
 // framework `nginx.marathon` would join those of the task nginx of marathon.

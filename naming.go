@@ -108,6 +108,7 @@ func (n *naming) mesosDNS() {
 
 	onAgent := len(n.addrs.agent) > 0
 	inside := n.addrs.inside()
+	inContainer := false // a service leads there
 	for _, p := range n.ports.discovered {
 		name := n.serviceName(p)
 		switch {
@@ -117,14 +118,17 @@ func (n *naming) mesosDNS() {
 			}
 		case inside == atContainer:
 			n.services(mesosDNS, name, 0, container, p)
-			for _, a := range n.addrs.network {
-				n.out.add(mesosDNS, zone.Name{Rel: n.canonical, Sub: container}, zone.Address(a))
-			}
+			inContainer = true
 		case inside == atPublished:
 			n.services(mesosDNS, name, 0, 0, p)
 		}
 		if onAgent {
 			n.services(mesosDNS, name, slave, slave, p)
+		}
+	}
+	if inContainer {
+		for _, a := range n.addrs.own {
+			n.out.add(mesosDNS, zone.Name{Rel: n.canonical, Sub: container}, zone.Address(a))
 		}
 	}
 	if !onAgent {
@@ -206,20 +210,20 @@ func (n *naming) shared(sch scheme, rel string, sub zone.Sub, r zone.Record) {
 	n.out.add(sch, zone.Name{Rel: rel, Sub: sub}, r)
 }
 
-// pointers appends the PTR records of the task's addresses, which point to T.F. Those of a task
-// that was launched on a named network go before those of one that says in a status alone that
-// it has the address.
+// pointers appends the PTR records of the task's addresses, which point to T.F. Those of the
+// container of a task that was launched on a named network go before those of one that says in
+// a status alone that it has the address.
 func (n *naming) pointers(zoneName string) {
 	target := zone.Join(n.app, zoneName)
 	if !zone.FitsName(len(target)) {
 		n.out.skipped[reverse][longName]++
 		return
 	}
-	r := zone.Pointer(target)
-	if !n.fixed {
-		r = r.Backup()
-	}
 	for _, a := range n.addrs.published {
+		r := zone.Pointer(target)
+		if !n.fixed || slices.Contains(n.addrs.agent, a) {
+			r = r.Backup()
+		}
 		if name, err := dns.ReverseAddr(a.String()); err == nil {
 			n.out.add(reverse, zone.Rel(name), r)
 		}

@@ -24,8 +24,8 @@ const (
 	notifyMaxWait  = time.Minute     // between attempts at a secondary that does not answer
 )
 
-// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996): to all at the same
-// time, so that none waits for another. While a zone is being transferred it holds the NOTIFY
+// notifier sends NOTIFYs to the secondaries of changed zones (RFC 1996): all at the same time,
+// so that none waits for another. While a zone is being transferred it holds the NOTIFY
 // back: some secondaries begin another transfer for each NOTIFY, and would never catch up.
 type notifier struct {
 	transfers *transfers
@@ -43,15 +43,10 @@ func newNotifier(of map[string][]secondary, send func(ctx context.Context, to se
 	n := &notifier{transfers: t, wake: wake.New(), changed: make(map[string]bool), sent: make(map[string]time.Time)}
 	for _, origin := range slices.Sorted(maps.Keys(of)) {
 		for _, to := range of[origin] {
-			i := slices.IndexFunc(n.all, func(s *notified) bool { return s.to.addr == to.addr && s.to.source.Equal(to.source) })
-			if i < 0 {
-				i = len(n.all)
-				n.all = append(n.all, &notified{
-					to: to, send: send, wake: wake.New(), untold: make(map[string]bool), refused: make(map[string]*logstate.State),
-					back: backoff.New(notifyInterval, notifyMaxWait), failing: logstate.State{Log: log},
-				})
-			}
-			n.all[i].refused[origin] = &logstate.State{Log: log}
+			n.all = append(n.all, &notified{
+				to: to, origin: origin, send: send, wake: wake.New(),
+				back: backoff.New(notifyInterval, notifyMaxWait), failing: logstate.State{Log: log},
+			})
 		}
 	}
 	return n
@@ -95,7 +90,9 @@ func (n *notifier) run(ctx context.Context) {
 		}
 		origins, held := n.take()
 		for _, s := range n.all {
-			s.add(origins)
+			if slices.Contains(origins, s.origin) {
+				s.wake.Set()
+			}
 		}
 		backoff.Wait(ctx, notifyInterval, nil)
 		if held {
@@ -104,41 +101,18 @@ func (n *notifier) run(ctx context.Context) {
 	}
 }
 
-// notified is a secondary that is told of changes.
+// notified is a secondary that is told of the changes of a zone.
 type notified struct {
 	to      secondary
+	origin  string
 	send    func(ctx context.Context, to secondary, origin string) error
-	wake    wake.Signal
+	wake    wake.Signal      // it has not been told of the last change
 	back    *backoff.BackOff // while it does not answer
 	failing logstate.State
-	refused map[string]*logstate.State // by zone that it has
-
-	mu     sync.Mutex
-	untold map[string]bool // zones
 }
 
-// add has the secondary told of those zones that it has.
-func (s *notified) add(origins []string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, origin := range origins {
-		if s.refused[origin] != nil {
-			s.untold[origin] = true
-			s.wake.Set()
-		}
-	}
-}
-
-func (s *notified) take() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	origins := slices.Sorted(maps.Keys(s.untold))
-	clear(s.untold)
-	return origins
-}
-
-// run tells the secondary of zones until ctx is done. While it does not answer it is tried
-// again, after longer and longer waits.
+// run tells the secondary until ctx is done. While it does not answer it is tried again, after
+// longer and longer waits. One that refuses will not think better of it.
 func (s *notified) run(ctx context.Context) {
 	for {
 		select {
@@ -146,41 +120,28 @@ func (s *notified) run(ctx context.Context) {
 			return
 		case <-s.wake:
 		}
-		if untold := s.tell(ctx, s.take()); len(untold) > 0 {
-			s.add(untold)
-			backoff.Wait(ctx, s.back.Next(), nil)
-		} else {
-			s.back.Reset()
-		}
-	}
-}
-
-// tell sends NOTIFYs of zones. It returns those that the secondary has not heard of.
-func (s *notified) tell(ctx context.Context, origins []string) (untold []string) {
-	for i, origin := range origins {
-		err := s.send(ctx, s.to, origin)
-		if ctx.Err() != nil {
-			return nil
-		}
-		refused := s.refused[origin]
+		err := s.send(ctx, s.to, s.origin)
 		switch {
+		case ctx.Err() != nil:
+			return
 		case err == nil:
-			refused.Recovered("The secondary %s takes NOTIFY of %s again", s.to.addr, origin)
-		case errors.As(err, new(errRefused)): // it will not think better of it
-			refused.Failed("The secondary %s has refused a NOTIFY of %s: %v", s.to.addr, origin, err)
+			s.failing.Recovered("Sent NOTIFY of %s to the secondary %s again", s.origin, s.to.addr)
 		default:
-			s.failing.Failed("Sending NOTIFY to the secondary %s failed: %v", s.to.addr, err)
-			return origins[i:]
+			s.failing.Failed("Sending NOTIFY of %s to the secondary %s failed: %v", s.origin, s.to.addr, err)
 		}
-		s.failing.Recovered("Sent NOTIFY to the secondary %s again", s.to.addr)
+		if err == nil || errors.As(err, new(errRefused)) {
+			s.back.Reset()
+			continue
+		}
+		s.wake.Set()
+		backoff.Wait(ctx, s.back.Next(), nil)
 	}
-	return nil
 }
 
 // errRefused is the RCODE of an answer to a NOTIFY.
 type errRefused int
 
-func (e errRefused) Error() string { return dns.RcodeToString[int(e)] }
+func (e errRefused) Error() string { return "it answers " + dns.RcodeToString[int(e)] }
 
 // sendNotify sends a NOTIFY and waits for the answer. The NOTIFY has the SOA, if there is one,
 // which spares a secondary that has it already the question (RFC 1996, section 3.7).

@@ -31,7 +31,8 @@ const (
 // taskAddrs are the addresses of a task that may be published.
 type taskAddrs struct {
 	published []netip.Addr // of the first source that has any: T.F in the Mesos-DNS scheme
-	network   []netip.Addr // of the container
+	network   []netip.Addr // of the container, as its status says
+	own       []netip.Addr // of them, those that are not the agent's
 	agent     []netip.Addr
 	auto      []netip.Addr // network, or agent for a task with a port there
 	onHost    bool         // the container's addresses are the agent's
@@ -51,11 +52,10 @@ const (
 
 // inside returns where the ports of the container are.
 func (a *taskAddrs) inside() place {
-	own := len(a.network) > 0 && !a.onHost
 	switch {
-	case a.labelled, own && slices.Equal(a.published, a.network):
+	case a.labelled, len(a.own) > 0 && slices.Equal(a.published, a.own):
 		return atPublished
-	case own:
+	case len(a.own) > 0:
 		return atContainer
 	case a.hidden:
 		return nowhere
@@ -70,11 +70,11 @@ func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) ta
 	for _, n := range in.Task.Status.Networks {
 		f.add(n.Addrs, r.onNetwork(n.Name, &out.seen))
 	}
-	a.network, a.hidden = f.kept, f.hides && len(f.kept) == 0
-	a.onHost = len(a.network) > 0
-	for _, addr := range a.network {
-		a.onHost = a.onHost && slices.Contains(a.agent, addr)
+	a.network, a.own = f.kept, without(f.kept, a.agent)
+	if a.hidden = f.hides && len(a.own) == 0; a.hidden {
+		a.network = nil
 	}
+	a.onHost = len(a.network) > 0 && len(a.own) == 0
 	switch {
 	case a.hidden:
 	case len(a.network) == 0 || ports.onAgent:
@@ -91,6 +91,15 @@ func (r *rules) addrsOf(in cluster.Instance, ports taskPorts, out *recordSet) ta
 		}
 	}
 	return a
+}
+
+// without returns the addresses that are not among others. It returns addrs itself if all are.
+func without(addrs, others []netip.Addr) []netip.Addr {
+	among := func(a netip.Addr) bool { return slices.Contains(others, a) }
+	if !slices.ContainsFunc(addrs, among) {
+		return addrs
+	}
+	return slices.DeleteFunc(slices.Clone(addrs), among)
 }
 
 // addrsFrom returns the addresses that a source has for a task.

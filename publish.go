@@ -76,12 +76,14 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	}
 }
 
-// confirm ends the overlap of the zones with those that they have replaced.
-func (p *publisher) confirm() {
+// confirm ends the overlap of the zones with some that they may have replaced, or follow.
+func (p *publisher) confirm(ended []*zone.Zone) {
 	now := p.now()
 	for z := range p.all {
-		if z.Confirm(now) && z.status.Complete {
-			p.changed(z.Origin)
+		for _, old := range ended {
+			if z.Confirm(old, now) && z.status.Complete {
+				p.changed(z.Origin)
+			}
 		}
 	}
 }

@@ -53,6 +53,7 @@ func (rc *randomCluster) task() *mesos.Task {
 		ID: rc.id("t", 40), FrameworkID: rc.id("f", 4), AgentID: rc.id("S", 4),
 		App: &mesos.App{Name: oddNames[rc.r.IntN(len(oddNames))]}, State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
 	}
+	t.Container.Named = rc.r.IntN(2) == 0
 	if rc.r.IntN(2) == 0 {
 		t.Discovery = &mesos.Discovery{Name: oddNames[rc.r.IntN(len(oddNames))]}
 		for range rc.r.IntN(3) {
@@ -123,6 +124,7 @@ func TestSameTruthTwice(t *testing.T) {
 	t.Logf("seed %d", seed)
 	for name, r := range map[string]rules{
 		"default": {sources: []source{netinfo, host}},
+		"agents":  {sources: []source{host, netinfo}},
 		"all":     {sources: []source{auto, netinfo, host}, networks: []string{"m-net1"}, health: true, allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/28")}},
 	} {
 		t.Run(name, func(t *testing.T) {

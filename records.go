@@ -214,7 +214,7 @@ func isMasterOrAgentName(name string) bool {
 func (r *rules) framework(f *cluster.Framework, below bool, out *recordSet) {
 	name := labels(f.Name)
 	out.seen.framework = true
-	note(&out.seen.frameworks, r.tenantOf(f.Framework))
+	matches(r.frameworks, &out.seen.frameworks, func(t tenant) bool { return t.names(f.Framework) })
 	switch {
 	case r.excludes(f.Framework):
 		out.skipped[mesosDNS][filtered]++

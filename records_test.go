@@ -173,8 +173,13 @@ func TestTask_Bounded(t *testing.T) {
 	}{
 		"a dotted name with ports": {func(f *fixture) { f.task.Discovery = &mesos.Discovery{Name: long, Ports: ports} }, longName, 1},
 		"ports":                    {func(f *fixture) { f.task.Discovery = &mesos.Discovery{Name: "a.b", Ports: ports} }, excess, 30_000 - maxPorts},
-		"a name":                   {func(f *fixture) { f.task.Name = strings.Repeat("a", 1<<20) }, excess, 0},
-		"a framework":              {func(f *fixture) { f.framework.Name = long; f.task.Ports = []mesos.PortRange{{Begin: 1, End: 9}} }, longName, 1},
+		"ports that lead to addresses elsewhere": {func(f *fixture) {
+			f.rules.sources = []source{host, netinfo}
+			f.task.Discovery = &mesos.Discovery{Name: "a.b", Ports: ports}
+			f.task.Status.Networks[0].Addrs = addrs[:maxAddrs]
+		}, excess, 30_000 - maxPorts},
+		"a name":      {func(f *fixture) { f.task.Name = strings.Repeat("a", 1<<20) }, excess, 0},
+		"a framework": {func(f *fixture) { f.framework.Name = long; f.task.Ports = []mesos.PortRange{{Begin: 1, End: 9}} }, longName, 1},
 		"a resource": {func(f *fixture) {
 			f.task.Ports = slices.Repeat([]mesos.PortRange{{Begin: 1, End: 65535}}, 10_000)
 		}, excess, 10_000*65535 - maxPorts},

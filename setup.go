@@ -143,11 +143,9 @@ func (s *stanza) stop() error {
 	<-s.notifying
 	s.cluster, s.publisher = nil, nil
 	s.mu.Unlock()
-	// After a reload, the server block's new stanza has the zones for itself now.
+	// After a reload, the new stanzas with these zones have them for themselves now.
 	for _, other := range running.all() {
-		if other.id == s.id {
-			other.confirm()
-		}
+		other.confirm(s.plugin.zones)
 	}
 	s.retire()
 	return nil
@@ -165,12 +163,12 @@ func (s *stanza) retire() {
 	}
 }
 
-// confirm ends the overlap of the zones with those of the stanza that they have replaced.
-func (s *stanza) confirm() {
+// confirm ends the overlap of the zones with those of a stanza that has ended.
+func (s *stanza) confirm(ended []*zone.Zone) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cluster != nil {
-		s.cluster.Do(s.publisher.confirm)
+		s.cluster.Do(func() { s.publisher.confirm(ended) })
 	}
 }
 

@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 const (
 	// transferChunk is the number of records that a transfer hands over at a time.
 	transferChunk = 500
-	// maxTransfers is the number of transfers at a time. Each keeps a generation of its zone, and
-	// a goroutine here and in *transfer*. A zone has some secondaries.
+	// maxTransfers is the number of transfers at a time, each of which keeps a generation of its
+	// zone. A zone has some secondaries.
 	maxTransfers = 32
-	// transferPatience is how long a client may take nothing before its transfer ends.
+	// transferPatience is how long a client may take nothing before its transfer ends. The
+	// connection, and what *transfer* has taken for it, last until the client closes it.
 	transferPatience = 10 * time.Second
 	// transferMoves is how long a transfer counts as under way after it has moved.
 	transferMoves = time.Second
@@ -67,14 +69,29 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 			chunk = append(chunk, rrs...)
 			if len(chunk) >= transferChunk {
 				if !c.transfers.send(t, ch, chunk) {
-					return // without the SOA at the end: the client sees that it is not whole
+					spoil(ch)
+					return
 				}
 				chunk = nil
 			}
 		}
-		c.transfers.send(t, ch, append(chunk, soa))
+		if !c.transfers.send(t, ch, append(chunk, soa)) {
+			spoil(ch)
+		}
 	}()
 	return ch, nil
+}
+
+// spoil ends a transfer so that its client sees that it is not whole. Without the SOA at the end
+// it would mostly see that, but *transfer* takes a single record that is left for an answer
+// without changes, and sends the SOA. So it is given what it cannot send: a label of 64 octets.
+func spoil(ch chan []dns.RR) {
+	select {
+	case <-ch: // what it has not taken yet
+	default:
+	}
+	tooLong := &dns.PTR{Hdr: dns.RR_Header{Name: ".", Rrtype: dns.TypePTR, Class: dns.ClassINET}, Ptr: strings.Repeat("x", maxLabel+1) + "."}
+	ch <- []dns.RR{tooLong, tooLong}
 }
 
 // transfers are those under way.

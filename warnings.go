@@ -3,7 +3,6 @@ package calicomesos
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // seen is what the rules have come across that tells whether a stanza's filters are right: a
@@ -17,9 +16,9 @@ type seen struct {
 	loopback   netip.Addr // an agent's
 }
 
-// note notes that the filter i has matched. Those from 64 on are not told apart.
+// note notes that the filter i has matched. Those from 64 on are not judged.
 func note(bits *uint64, i int) {
-	if i >= 0 && i < 64 {
+	if i < 64 {
 		*bits |= 1 << i
 	}
 }
@@ -77,15 +76,23 @@ func (w *warner) warnings(r *rules, complete bool) []string {
 
 // onNetwork reports whether "network" has a network.
 func (r *rules) onNetwork(name string, s *seen) bool {
-	i := slices.Index(r.networks, name)
-	note(&s.networks, i)
-	return i >= 0 || len(r.networks) == 0
+	return matches(r.networks, &s.networks, func(network string) bool { return network == name }) || len(r.networks) == 0
 }
 
 // allows reports whether "allow" has an address of a container. A local one must be named: a
 // client would reach itself by it, or its own network's other services.
 func (r *rules) allows(addr netip.Addr, s *seen) bool {
-	i := slices.IndexFunc(r.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
-	note(&s.allow, i)
-	return i >= 0 || len(r.allow) == 0 && !isLocal(addr)
+	return matches(r.allow, &s.allow, func(p netip.Prefix) bool { return p.Contains(addr) }) || len(r.allow) == 0 && !isLocal(addr)
+}
+
+// matches reports whether any filter matches, and notes all that do.
+func matches[T any](filters []T, bits *uint64, match func(T) bool) bool {
+	matched := false
+	for i, f := range filters {
+		if match(f) {
+			matched = true
+			note(bits, i)
+		}
+	}
+	return matched
 }

@@ -39,11 +39,15 @@ func TestWarnings(t *testing.T) {
 		want     []string
 	}{
 		"all are wrong, but for one each": {filters, "10.0.0.1", "192.0.2.1", true, []string{network, allow, framework, principal}},
-		"not yet complete":                {filters, "10.0.0.1", "192.0.2.1", false, nil},
-		"no task yet":                     {filters, "10.0.0.1", "", true, []string{framework, principal}},
-		"a task on its agent's network":   {filters, "10.0.0.1", "10.0.0.1", true, []string{framework, principal}},
-		"no filters":                      {rules{sources: []source{netinfo}}, "10.0.0.1", "192.0.2.1", true, nil},
-		"an agent that is everywhere":     {rules{sources: []source{netinfo}}, "127.0.1.1", "", false, []string{"An agent has the address 127.0.1.1"}},
+		"one inside the other": {rules{
+			sources: []source{netinfo}, networks: []string{"calico", "calico"}, allow: []netip.Prefix{prefix("192.0.0.0/16"), prefix("192.0.2.0/24")},
+			frameworks: []tenant{{name: "marathon"}, {name: "marathon", principal: ""}},
+		}, "10.0.0.1", "192.0.2.1", true, nil},
+		"not yet complete":              {filters, "10.0.0.1", "192.0.2.1", false, nil},
+		"no task yet":                   {filters, "10.0.0.1", "", true, []string{framework, principal}},
+		"a task on its agent's network": {filters, "10.0.0.1", "10.0.0.1", true, []string{framework, principal}},
+		"no filters":                    {rules{sources: []source{netinfo}}, "10.0.0.1", "192.0.2.1", true, nil},
+		"an agent that is everywhere":   {rules{sources: []source{netinfo}}, "127.0.1.1", "", false, []string{"An agent has the address 127.0.1.1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newTestPublisher(&tc.rules)

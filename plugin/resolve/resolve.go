@@ -32,7 +32,10 @@ const (
 
 	parallel        = 32 // lookups at a time
 	parallelTenants = 24 // of them, of hosts that tenants name
-	parallelFailing = 8  // and of those whose last lookup failed
+	parallelFailing = 8  // of tenants' hosts whose last lookup failed; as many of others
+	// maxTenants is the number of tenants' hosts that are looked up at a time. A cluster has some
+	// frameworks; of whoever registers thousands those are forgotten that cannot be looked up.
+	maxTenants = 1024
 )
 
 // Resolver knows the addresses of hostnames. While lookups of a host fail it keeps the last
@@ -46,7 +49,9 @@ type Resolver struct {
 	hosts    map[string]*entry
 	lookedUp []string // since the last LookedUp
 
-	busy, busyTenants, busyFailing int // lookups under way
+	tenants           int    // entries that are
+	busy, busyTenants int    // lookups under way
+	busyFailing       [2]int // of the cluster's hosts, and of tenants'
 }
 
 // class orders hosts: those that matter most are looked up first.
@@ -98,15 +103,44 @@ func (r *Resolver) addrs(host string, tenant bool) []netip.Addr {
 	defer r.mu.Unlock()
 	e := r.hosts[host]
 	if e == nil {
+		if tenant && r.tenants >= maxTenants && !r.makeRoom() {
+			return nil
+		}
 		e = newEntry(tenant)
-		r.hosts[host] = e
+		r.put(host, e)
 		r.work.Set()
 	}
 	e.wanted = true
-	if !e.busy { // a lookup under way counts as what it began as
-		e.tenant = e.tenant && tenant
+	if e.tenant && !tenant && !e.busy { // a lookup under way counts as what it began as
+		e.tenant = false
+		r.tenants--
 	}
 	return e.addrs
+}
+
+// makeRoom forgets a tenant's host that cannot be looked up, and reports whether there was one.
+func (r *Resolver) makeRoom() bool {
+	for host, e := range r.hosts {
+		if e.tenant && e.class == failing && !e.busy {
+			r.forget(host, e)
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Resolver) put(host string, e *entry) {
+	r.hosts[host] = e
+	if e.tenant {
+		r.tenants++
+	}
+}
+
+func (r *Resolver) forget(host string, e *entry) {
+	delete(r.hosts, host)
+	if e.tenant {
+		r.tenants--
+	}
 }
 
 // Seed sets addresses that hosts had before, until they are looked up.
@@ -115,9 +149,9 @@ func (r *Resolver) Seed(hosts map[string][]netip.Addr) {
 	defer r.mu.Unlock()
 	for host, addrs := range hosts {
 		if r.hosts[host] == nil {
-			e := newEntry(true) // until somebody asks
+			e := newEntry(true) // until it is asked for as one of the cluster's
 			e.addrs, e.wanted = normalize(addrs), true
-			r.hosts[host] = e
+			r.put(host, e)
 		}
 	}
 	r.work.Set()
@@ -183,12 +217,12 @@ func (r *Resolver) takeDue() []string {
 		switch {
 		case e.busy || e.due.After(now):
 		case !e.wanted && !slices.Contains(r.lookedUp, host): // someone may still want what LookedUp returns
-			delete(r.hosts, host)
+			r.forget(host, e)
 		default:
 			due = append(due, host)
 		}
 	}
-	slices.SortFunc(due, func(a, b string) int { return r.hosts[a].compare(r.hosts[b]) })
+	slices.SortFunc(due, func(a, b string) int { return r.hosts[a].compare(r.hosts[b], now) })
 	return slices.DeleteFunc(due, func(host string) bool {
 		e := r.hosts[host]
 		if !r.hasRoom(e) {
@@ -200,20 +234,32 @@ func (r *Resolver) takeDue() []string {
 	})
 }
 
-// compare orders entries by who matters more, and then by who has waited longer.
-func (e *entry) compare(o *entry) int {
+// compare orders entries by who matters more, and then by who has waited longer. Whoever has
+// waited for long comes before new ones, of which there may be no end.
+func (e *entry) compare(o *entry, now time.Time) int {
 	if e.tenant != o.tenant {
 		if o.tenant {
 			return -1
 		}
 		return 1
 	}
+	if long := now.Add(-refresh); e.due.Before(long) || o.due.Before(long) {
+		return e.due.Compare(o.due)
+	}
 	return cmp.Or(cmp.Compare(e.class, o.class), e.due.Compare(o.due))
+}
+
+// kind is the index of an entry's kind in busyFailing.
+func (e *entry) kind() int {
+	if e.tenant {
+		return 1
+	}
+	return 0
 }
 
 // hasRoom reports whether a lookup may begin. r.mu is held.
 func (r *Resolver) hasRoom(e *entry) bool {
-	return r.busy < parallel && (!e.tenant || r.busyTenants < parallelTenants) && (e.class != failing || r.busyFailing < parallelFailing)
+	return r.busy < parallel && (!e.tenant || r.busyTenants < parallelTenants) && (e.class != failing || r.busyFailing[e.kind()] < parallelFailing)
 }
 
 // count counts a lookup that begins, or that ends if n is -1.
@@ -223,7 +269,7 @@ func (r *Resolver) count(e *entry, n int) {
 		r.busyTenants += n
 	}
 	if e.class == failing {
-		r.busyFailing += n
+		r.busyFailing[e.kind()] += n
 	}
 }
 

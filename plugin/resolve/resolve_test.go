@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -224,4 +225,51 @@ func TestTenantBecomesAgent(t *testing.T) {
 	if e := r.hosts["x"]; e.tenant {
 		t.Error("it is a tenant's alone")
 	}
+}
+
+// TestTenantsDoNotStarveOthers has tenants name hosts that fail, and new ones without end.
+func TestTenantsDoNotStarveOthers(t *testing.T) {
+	entry := func(r *Resolver, host string, class class, due time.Time) {
+		r.hosts[host].class, r.hosts[host].due = class, due
+	}
+	t.Run("a master's host that has failed", func(t *testing.T) {
+		r := New(nil)
+		for i := range parallelFailing {
+			r.TenantAddrs(fmt.Sprint("dead", i))
+			entry(r, fmt.Sprint("dead", i), failing, time.Now())
+		}
+		r.takeDue()
+		r.Addrs("master")
+		entry(r, "master", failing, time.Now())
+		if got := r.takeDue(); len(got) != 1 {
+			t.Errorf("looked up %q", got)
+		}
+	})
+	t.Run("a host to be looked up again", func(t *testing.T) {
+		r := New(nil)
+		r.TenantAddrs("honest")
+		entry(r, "honest", found, time.Now().Add(-2*refresh))
+		for n := range 2 * parallelTenants {
+			r.TenantAddrs(fmt.Sprint("new", n))
+		}
+		if got := r.takeDue(); len(got) != parallelTenants || !slices.Contains(got, "honest") {
+			t.Errorf("looked up %q", got)
+		}
+	})
+	t.Run("a host beyond the most", func(t *testing.T) {
+		r := New(nil)
+		for n := range maxTenants {
+			r.TenantAddrs(fmt.Sprint("new", n))
+		}
+		r.TenantAddrs("one more")
+		r.Addrs("agent")
+		if len(r.hosts) != maxTenants+1 || r.hosts["agent"] == nil {
+			t.Errorf("%d hosts", len(r.hosts))
+		}
+		entry(r, "new7", failing, time.Now())
+		r.TenantAddrs("honest")
+		if len(r.hosts) != maxTenants+1 || r.hosts["honest"] == nil || r.hosts["new7"] != nil || r.tenants != maxTenants {
+			t.Errorf("%d hosts, %d of tenants", len(r.hosts), r.tenants)
+		}
+	})
 }

@@ -42,7 +42,7 @@ func TestReplaces(t *testing.T) {
 		last := publish(old, "c")
 		now = now.Add(-10 * time.Millisecond) // in the same moment
 		both := publish(z, "c")
-		if z.Confirm(now) != tc.confirmed {
+		if z.Confirm(old, now) != tc.confirmed {
 			t.Errorf("%s: confirmed: %v", name, !tc.confirmed)
 		}
 		g = z.Current()
@@ -78,7 +78,7 @@ func TestConfirm_OldIsAhead(t *testing.T) {
 	}
 	publish(old, func(tx *Tx) { tx.Add(Rel("b"), a) })
 	last := publish(old, func(tx *Tx) { tx.Remove(Rel("b"), a) })
-	if !z.Confirm(now) || int32(z.Current().Serial()-last) <= 0 {
+	if !z.Confirm(old, now) || int32(z.Current().Serial()-last) <= 0 {
 		t.Errorf("serial %d after %d", z.Current().Serial(), last)
 	}
 }
@@ -91,7 +91,7 @@ func TestConfirm_BeforeFirstPublication(t *testing.T) {
 	old, z := New(config), New(config)
 	old.Begin().Publish(now.Add(time.Hour), Status{Complete: true})
 	z.Replaces(old)
-	if z.Confirm(now) {
+	if z.Confirm(old, now) {
 		t.Error("published nothing")
 	}
 	z.Begin().Publish(now, Status{Complete: true})
@@ -198,6 +198,54 @@ func TestFollows(t *testing.T) {
 			z.Begin().Publish(now, Status{Complete: true})
 			if got := z.Current().Serial(); got != tc.want {
 				t.Errorf("serial %d, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestFollows_OldGoesOn follows a zone that is still published, and moves its serial.
+func TestFollows_OldGoesOn(t *testing.T) {
+	add := func(z *Zone, name string, at time.Time) {
+		tx := z.Begin()
+		tx.Add(Rel(name), Address(addr("192.0.2.1")))
+		tx.Publish(at, Status{Complete: true})
+	}
+	for name, steps := range map[string]func(old, z *Zone) (moved bool){
+		"before the first publication": func(old, z *Zone) bool {
+			add(old, "b", now)
+			add(old, "c", now)
+			add(z, "a", now)
+			return !z.Confirm(old, now)
+		},
+		"after it": func(old, z *Zone) bool {
+			add(z, "a", now.Add(time.Second))
+			add(old, "hidden", now.Add(2*time.Second))
+			return z.Confirm(old, now.Add(3*time.Second))
+		},
+		"after it, with the old clock": func(old, z *Zone) bool {
+			add(z, "a", now)
+			add(old, "hidden", now)
+			add(old, "more", now)
+			return z.Confirm(old, now)
+		},
+		"and nothing is published yet": func(old, z *Zone) bool {
+			moved := z.Confirm(old, now)
+			add(z, "a", now)
+			return !moved
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old, z := newZone("mesos."), newZone("mesos.")
+			add(old, "a", now.Add(time.Hour/2))
+			z.Follows(old)
+			if !steps(old, z) {
+				t.Error("Confirm reports the opposite")
+			}
+			if o, n := old.Current().Serial(), z.Current().Serial(); int32(n-o) <= 0 {
+				t.Errorf("serial %d after %d", n, o)
+			}
+			if len(z.Current().journal) > 0 && z.Current().journal[0].to != z.Current().Serial() {
+				t.Error("the journal does not lead to the serial")
 			}
 		})
 	}

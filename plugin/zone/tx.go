@@ -116,8 +116,10 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
 	published := z.gen.Load() != nil
 	changed := tx.finish() || !published
-	if z.replaced != nil && !published {
-		if before := z.replaced.Current(); before != nil {
+	if !published {
+		tx.next.serial = z.follow(tx.next.serial)
+		if z.replaced != nil && z.replaced.Current() != nil {
+			before := z.replaced.Current()
 			tx.next.serial = before.serial
 			changed = !before.same(tx.next)
 		}

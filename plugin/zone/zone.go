@@ -58,6 +58,7 @@ type Zone struct {
 	last     *Generation // what gen points to, once published
 	txs      uint32      // number of the last transaction
 	replaced *Zone       // the zone whose place this one takes, until Confirm
+	followed []*Zone     // zones whose serials this one must not be behind, until Confirm
 }
 
 // New returns a zone with nothing published: Current returns nil.
@@ -89,43 +90,50 @@ func New(c Config) *Zone {
 // serial than old, or the same if both answer the same. It must be called before that.
 func (z *Zone) Replaces(old *Zone) { z.replaced = old }
 
-// Follows makes the first publication of z have a later serial than old, which it does not
-// replace. It must be called before that.
-func (z *Zone) Follows(old *Zone) {
-	before := old.Current()
-	if before == nil || z.last.serial != 0 && int32(before.serial-z.last.serial) <= 0 {
-		return
+// Follows makes z have later serials than old, which it does not replace. It must be called
+// before the first publication.
+func (z *Zone) Follows(old *Zone) { z.followed = append(z.followed, old) }
+
+// follow returns serial, or the latest one of the zones that z follows if that is later.
+func (z *Zone) follow(serial uint32) uint32 {
+	for _, old := range z.followed {
+		if g := old.Current(); g != nil && (serial == 0 || int32(g.serial-serial) > 0) {
+			serial = g.serial
+		}
 	}
-	next := *z.last
-	next.serial = before.serial
-	z.last = &next
+	return serial
 }
 
-// Confirm tells z that the zone that it replaces is gone. While both were published, a
-// secondary may have seen one serial with either content. If they differ, z is published
+// Confirm tells z that old is gone. If z replaces or follows it, a secondary may have seen one
+// serial with either content, or a later one, while both were published. Then z is published
 // once more with a serial that old never had. Confirm reports whether that happened.
-func (z *Zone) Confirm(now time.Time) bool {
-	old := z.replaced
-	z.replaced = nil
-	if old == nil || old.Current() == nil {
+func (z *Zone) Confirm(old *Zone, now time.Time) bool {
+	replaced := z.replaced == old
+	if !replaced && !slices.Contains(z.followed, old) {
 		return false
 	}
+	if replaced {
+		z.replaced = nil
+	}
+	z.followed = slices.DeleteFunc(z.followed, func(o *Zone) bool { return o == old })
 	before := old.Current()
-	if z.Current() == nil { // the first publication goes on from here
-		next := *z.last
-		next.serial = before.serial
-		z.last = &next
-		return false
-	}
-	behind := int32(before.serial-z.last.serial) > 0
-	if before.same(z.last) && !behind {
+	if before == nil {
 		return false
 	}
 	next := *z.last
-	if behind {
+	ahead := int32(before.serial - z.last.serial)
+	if z.last.serial == 0 || ahead > 0 {
 		next.serial = before.serial
 	}
-	next.serial = nextSerial(next.serial, now) // the journal is empty: it starts from here
+	switch {
+	case z.Current() == nil: // the first publication goes on from here
+		z.last = &next
+		return false
+	case ahead < 0 && !replaced, ahead <= 0 && replaced && before.same(z.last):
+		return false
+	}
+	next.serial = nextSerial(next.serial, now)
+	next.journal = nil // it starts from here
 	z.last = &next
 	z.gen.Store(&next)
 	return true
@@ -135,7 +143,7 @@ func (z *Zone) Confirm(now time.Time) bool {
 // a writer.
 func (z *Zone) Retire() {
 	z.gen.Store(nil)
-	z.last, z.replaced = nil, nil
+	z.last, z.replaced, z.followed = nil, nil, nil
 }
 
 // Current returns the published generation. It is nil before the first publication, and after
