@@ -60,10 +60,11 @@ const (
 // failover is what the model knows of a change of leaders.
 type failover struct {
 	term       term
-	contenders []mesos.MasterID     // in ZooKeeper, the leader first; empty if unknown
-	stale      bool                 // all that is known comes from a snapshot
-	agents     map[string]returning // by id; see the table above
-	emptyUntil time.Time            // until when a leader without recovered agents may lack some
+	contenders []mesos.MasterID            // in ZooKeeper, the leader first; empty if unknown
+	stale      bool                        // all that is known comes from a snapshot
+	agents     map[string]returning        // by id; see the table above
+	emptyUntil time.Time                   // until when a leader without recovered agents may lack some
+	places     map[netip.AddrPort][]string // ids in agents by where they were; nil until it is needed
 
 	retained, unsettled, away int // numbers of agents in the map that are so
 }
@@ -118,7 +119,7 @@ func (f *failover) count(r returning, n int) {
 // reset empties the map, and returns the old one.
 func (f *failover) reset() map[string]returning {
 	before := f.agents
-	f.agents = make(map[string]returning)
+	f.agents, f.places = make(map[string]returning), nil
 	f.retained, f.unsettled, f.away = 0, 0, 0
 	return before
 }
@@ -286,20 +287,24 @@ func (c *Cluster) announces(id string) {
 // supersede releases agents that are at the address of a registered one, under an id of an
 // earlier life.
 func (c *Cluster) supersede(agents ...*mesos.Agent) {
-	if len(c.failover.agents) == 0 {
+	f := &c.failover
+	if len(f.agents) == 0 {
 		return
 	}
-	ids := make(map[netip.AddrPort]string, len(agents))
-	for _, a := range agents {
-		ids[netip.AddrPortFrom(a.Addr, uint16(a.Port))] = a.ID
-	}
-	for id, r := range c.failover.agents {
-		old := c.agents[id]
-		if r.state == registered || old == nil || old.now == nil || !old.now.Addr.IsValid() {
-			continue
+	if f.places == nil {
+		f.places = make(map[netip.AddrPort][]string)
+		for id := range f.agents {
+			if a := c.agents[id]; a != nil && a.now != nil && a.now.Addr.IsValid() {
+				at := netip.AddrPortFrom(a.now.Addr, uint16(a.now.Port))
+				f.places[at] = append(f.places[at], id)
+			}
 		}
-		if now, ok := ids[netip.AddrPortFrom(old.now.Addr, uint16(old.now.Port))]; ok && now != id {
-			c.release(id)
+	}
+	for _, a := range agents {
+		for _, id := range f.places[netip.AddrPortFrom(a.Addr, uint16(a.Port))] {
+			if r, ok := f.agents[id]; ok && r.state != registered && id != a.ID {
+				c.release(id)
+			}
 		}
 	}
 }

@@ -374,7 +374,7 @@ func (z *ZooKeeper) get(conn *zk.Conn, name string) (mesos.Master, error) {
 // sorted by address so that an election does not renumber them. The first contender leads if
 // leading is true.
 func (z *ZooKeeper) masters(contenders []mesos.Master, leading bool) Masters {
-	m := Masters{All: slices.Clone(z.first), Live: true}
+	m := Masters{All: slices.Clone(z.first), Live: leading}
 	type located struct {
 		addr netip.Addr
 		name string // host:port by its hostname

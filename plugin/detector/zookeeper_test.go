@@ -113,7 +113,7 @@ func TestMasters(t *testing.T) {
 				t.Errorf("master is %s", u)
 			}
 		}
-		if got != tc.want || !slices.Equal(v.Contenders, tc.line) {
+		if got != tc.want || !slices.Equal(v.Contenders, tc.line) || v.Live != tc.leading {
 			t.Errorf("%s, in line %v, want %s, %v", got, v.Contenders, tc.want, tc.line)
 		}
 	}

@@ -33,7 +33,8 @@ const (
 var (
 	errDeposed      = errors.New("ZooKeeper names another leader")
 	errNotRecovered = errors.New("it is elected, but has not finished recovery")
-	errAskedBefore  = errors.New("it has just failed to answer")
+	errUnreachable  = errors.New("it has just not answered")
+	errFailed       = errors.New("it has just failed")
 )
 
 // asker asks the masters for something, one after the other, until the leader answers. It
@@ -70,12 +71,12 @@ func (a *asker) reset() {
 }
 
 // round asks the masters. It calls ask for each, with the masters that it was chosen from,
-// until ask reports that there was an answer. If no master answers, it returns the errors,
-// and how to wait before the next round.
-func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t mesos.Target) (answered bool, err error)) (*backoff.BackOff, error) {
+// until ask returns the one that led to an answer. If none does, it returns the errors, and how
+// to wait before the next round.
+func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t mesos.Target) (answered *url.URL, err error)) (*backoff.BackOff, error) {
 	var errs []error
 	back := a.refused
-	failed := make(map[string]bool) // hosts, in this round
+	failed := make(map[string]error) // by host, in this round
 	masters, order := a.connection.candidates(a.last, a.refused.Attempts()+a.electing.Attempts() > toleratedFailures)
 	for _, u := range order {
 		asked := u.Host
@@ -86,12 +87,15 @@ func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t
 			asked = next.Host
 			return nil
 		}})
-		if answered || ctx.Err() != nil {
-			a.last = u
+		if answered != nil {
+			a.last = answered
 			a.reset()
-			return nil, err
+			return nil, nil
 		}
-		failed[asked] = true
+		if ctx.Err() != nil {
+			return back, ctx.Err()
+		}
+		failed[asked] = err
 		errs = append(errs, err)
 		switch {
 		case errors.Is(err, errDeposed):
@@ -110,9 +114,9 @@ func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t
 }
 
 // mayFollow returns why a redirect of the master at u is not followed, or nil. The leader
-// that ZooKeeper names now may know that only after another moment; and who has not answered
-// in this round, asked before, would not answer now.
-func (a *asker) mayFollow(u *url.URL, askedBefore bool) error {
+// that ZooKeeper names now may know that only after another moment; and who has failed in this
+// round would fail again.
+func (a *asker) mayFollow(u *url.URL, failed error) error {
 	if a.connection.current().IsElected(u) {
 		if a.redirectedBy == nil || *a.redirectedBy != *u {
 			a.redirectedBy, a.redirectedSince = u, time.Now()
@@ -121,17 +125,20 @@ func (a *asker) mayFollow(u *url.URL, askedBefore bool) error {
 			return errNotRecovered
 		}
 	}
-	if askedBefore {
-		return errAskedBefore
+	switch {
+	case failed == nil:
+		return nil
+	case isElecting(failed), errors.Is(failed, errSilent), errors.As(failed, new(net.Error)):
+		return errUnreachable
 	}
-	return nil
+	return errFailed
 }
 
-// isElecting reports whether err says that masters are electing: they lead soon. It says the
-// same where their names cannot be looked up: they can be, soon, if this very server answers
-// for them once it has started.
+// isElecting reports whether err says that masters are electing: one leads soon. That is so
+// where they name one that is away. It may be so where their names cannot be looked up: they
+// can be once this very server answers for them.
 func isElecting(err error) bool {
-	return mesos.IsElecting(err) || errors.Is(err, errAskedBefore) || errors.As(err, new(*net.DNSError))
+	return mesos.IsElecting(err) || errors.Is(err, errUnreachable) || errors.As(err, new(*net.DNSError))
 }
 
 // pace returns how to wait after a round that has failed with the back-off given: an election

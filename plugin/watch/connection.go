@@ -67,9 +67,11 @@ func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 	}
 	w.Client.Trust(trusted)
 	c.mu.Lock()
-	elects, news := m.Elects(c.masters), c.masters == nil || !m.Equal(c.masters)
+	before := c.masters
+	elects, news := m.Elects(before), before == nil || !m.Equal(before)
+	again := m.Live && m.Leader != nil && before != nil && !before.Live // another may have led meanwhile
 	c.masters = &m
-	if a := c.attempt; a != nil && elects && !a.isAt(m.Leader) {
+	if a := c.attempt; a != nil && (elects || again) && !a.isAt(m.Leader) {
 		a.cancel(errDeposed)
 	}
 	c.mu.Unlock()
@@ -84,15 +86,33 @@ func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 // attempt's context, and a function that ends it with a cause.
 func (c *connection) begin(ctx context.Context, masters *detector.Masters, u *url.URL) (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	a := &attempt{asked: u, cancel: cancel}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.attempt = a
+	a := &attempt{asked: u, cancel: cancel}
 	if c.masters.Elects(masters) && !a.isAt(c.masters.Leader) { // meanwhile
 		cancel(errDeposed)
 	}
-	return ctx, func(cause error) {
-		cancel(cause)
+	return ctx, c.register(a)
+}
+
+// adopt registers a call to a master that has answered already, and that cancel ends. It
+// returns a function that ends it with a cause.
+func (c *connection) adopt(conn *mesos.Conn, cancel context.CancelCauseFunc) context.CancelCauseFunc {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := &attempt{asked: conn.URL, conn: conn, cancel: cancel}
+	if m := c.masters; m.Live && m.Leader != nil && !a.isAt(m.Leader) { // meanwhile
+		cancel(errDeposed)
+	}
+	return c.register(a)
+}
+
+// register makes a the attempt that is under way, until the function that it returns is
+// called. c.mu is held.
+func (c *connection) register(a *attempt) context.CancelCauseFunc {
+	c.attempt = a
+	return func(cause error) {
+		a.cancel(cause)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.attempt == a {
@@ -107,18 +127,6 @@ func (c *connection) answered(conn *mesos.Conn) {
 	defer c.mu.Unlock()
 	if c.attempt != nil { // not cancelled meanwhile
 		c.attempt.conn = conn
-	}
-}
-
-// adopt makes the call to a master that has answered the attempt that is under way.
-func (c *connection) adopt(conn *mesos.Conn, cancel context.CancelCauseFunc) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.attempt != nil {
-		c.attempt.conn, c.attempt.cancel = conn, cancel
-	}
-	if c.masters.Live && !(&attempt{conn: conn}).isAt(c.masters.Leader) { // meanwhile
-		cancel(errDeposed)
 	}
 }
 
@@ -149,10 +157,10 @@ func (c *connection) candidates(last *url.URL, failing bool) (*detector.Masters,
 	return m, order
 }
 
-// disconnected tells the loop that the connection has ended, at the given time.
-func (w *Watcher) disconnected(ctx context.Context, at time.Time) {
-	heard := time.Unix(0, w.heard.Load())
-	w.emit(ctx, func() { w.applyDisconnect(heard, at) })
+// disconnected tells the loop that the connection has ended, at the given time. A master was
+// last heard at lastHeard. Another one takes over at once, or not.
+func (w *Watcher) disconnected(ctx context.Context, lastHeard, at time.Time, takenOver bool) {
+	w.emit(ctx, func() { w.applyDisconnect(lastHeard, at, takenOver) })
 }
 
 // identify asks a master who it is (GET_MASTER). If it does not tell, its address is that of

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"net/url"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
@@ -47,12 +48,14 @@ func (w *Watcher) poll(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// pollInstead polls for d, after the leader given has ended the watcher's stream. It returns
-// earlier if no master answers, or if there is another leader, which it reports.
-func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, d time.Duration) (changed bool) {
+// pollInstead polls for d, after the leader given, to which the master at from has led, has ended
+// the watcher's stream. It returns earlier if no master answers, or if there is another leader,
+// which it reports.
+func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, from *url.URL, d time.Duration) (changed bool) {
 	log.Warningf("Polling %s every %v and subscribing again in %v: its master has ended the stream, which may mean that it has too many subscribers",
 		w.Name, evictedPoll, d.Round(time.Second))
 	p := w.newPoller(evictedPoll, evictedShare)
+	p.last = from
 	defer p.lose(ctx)
 	before := w.connection.current()
 	for end := time.Now().Add(d); ctx.Err() == nil && time.Now().Before(end); {
@@ -76,16 +79,17 @@ func (w *Watcher) pollInstead(ctx context.Context, who leaderInfo, d time.Durati
 // more often than one that does; one that refuses may be, since that costs it little.
 func (p *poller) ask(ctx context.Context) (next time.Duration, ok bool) {
 	start := time.Now()
-	back, err := p.round(ctx, func(masters *detector.Masters, t mesos.Target) (bool, error) {
+	back, err := p.round(ctx, func(masters *detector.Masters, t mesos.Target) (*url.URL, error) {
 		s, conn, err := p.state(ctx, masters, t)
 		if ctx.Err() != nil {
-			return false, ctx.Err()
+			return nil, ctx.Err()
 		}
 		p.attempted(ctx, err)
-		if err == nil {
-			p.apply(ctx, s, conn)
+		if err != nil {
+			return nil, err
 		}
-		return err == nil, err
+		p.apply(ctx, s, conn)
+		return t.URL, nil
 	})
 	took := time.Since(start)
 	switch {
@@ -128,7 +132,7 @@ func (p *poller) apply(ctx context.Context, s *mesos.State, conn *mesos.Conn) {
 func (p *poller) lose(ctx context.Context) {
 	if p.connected {
 		p.connected = false
-		p.disconnected(ctx, time.Now())
+		p.disconnected(ctx, time.Unix(0, p.heard.Load()), time.Now(), false)
 	}
 }
 

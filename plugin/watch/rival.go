@@ -11,6 +11,7 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/wake"
 )
 
 // A leader that hangs, or that nobody else can reach, leaves its streams open and silent while
@@ -32,12 +33,12 @@ var (
 type rivals struct {
 	*Watcher
 	sub  *subscription
-	ours map[string]bool // hosts at which the subscription's master answers, too
+	ours map[string]bool // hosts by which others name the subscription's master
 }
 
 // awaitRival returns an open stream of a master that leads instead of that of sub, or nil when
 // sub has ended.
-func (w *Watcher) awaitRival(watching context.Context, sub *subscription) *subscription {
+func (w *Watcher) awaitRival(watching context.Context, sub *subscription, late <-chan struct{}) *subscription {
 	r := &rivals{Watcher: w, sub: sub, ours: sub.hosts()}
 	timer := time.NewTimer(backoff.Jitter(rivalInterval))
 	defer timer.Stop()
@@ -46,20 +47,31 @@ func (w *Watcher) awaitRival(watching context.Context, sub *subscription) *subsc
 		case <-sub.ctx.Done():
 			return nil
 		case <-timer.C:
-		case <-sub.watchdog.late:
+		case <-late:
 		}
-		if others := r.others(); len(others) > 0 {
-			if sub.watchdog.overdue() {
-				sub.doubted.Store(true)
-				w.tellDoubt(watching, sub)
-			}
-			for _, u := range others {
-				if next := r.ask(watching, u); next != nil {
-					return next
-				}
+		for _, u := range w.others(sub) {
+			if next := r.ask(watching, u); next != nil {
+				return next
 			}
 		}
 		timer.Reset(backoff.Jitter(rivalInterval))
+	}
+}
+
+// tellLate tells the loop of late heartbeats until sub has ended, and sets late: whoever asks
+// the others may be waiting for one of them.
+func (w *Watcher) tellLate(watching context.Context, sub *subscription, late wake.Signal) {
+	for {
+		select {
+		case <-sub.ctx.Done():
+			return
+		case <-sub.watchdog.late:
+		}
+		if len(w.others(sub)) > 0 {
+			sub.doubted.Store(true)
+			w.tellDoubt(watching, sub)
+			late.Set()
+		}
 	}
 }
 
@@ -84,13 +96,15 @@ func (sub *subscription) hosts() map[string]bool {
 	}
 }
 
-// others returns the masters to ask. Where ZooKeeper says who leads there are none.
-func (r *rivals) others() []*url.URL {
-	m := r.connection.current()
+// others returns the masters to ask, beside that of sub. Where ZooKeeper says who leads there
+// are none. Another name of one master may be that of another tomorrow: it is asked each time.
+func (w *Watcher) others(sub *subscription) []*url.URL {
+	m := w.connection.current()
 	if m.Live {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(m.All), func(u *url.URL) bool { return r.ours[u.Host] })
+	ours := sub.hosts()
+	return slices.DeleteFunc(slices.Clone(m.All), func(u *url.URL) bool { return ours[u.Host] })
 }
 
 // ask asks the master at u who leads, and subscribes to that one if it is another.
@@ -107,7 +121,7 @@ func (r *rivals) ask(watching context.Context, u *url.URL) *subscription {
 	}})
 	if err == nil {
 		if r.isOurs(m, conn) {
-			r.ours[conn.URL.Host] = true
+			r.ours[named.Host] = true
 			return nil
 		}
 		if named == u && !r.sub.watchdog.overdue() {

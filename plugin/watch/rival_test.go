@@ -5,12 +5,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
@@ -321,6 +324,199 @@ func TestPoll_Failover(t *testing.T) {
 		pass(2 * time.Second)
 		if got := w.Stats(); !got.Synced {
 			t.Errorf("%+v, two seconds after the agent has returned", got)
+		}
+	})
+}
+
+// inTurn is an ensemble of which one host behaves in another way.
+type inTurn struct {
+	*ensemble
+	host  string
+	serve func(w http.ResponseWriter, r *http.Request, call byte) (done bool)
+}
+
+func (i *inTurn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	r.Body = io.NopCloser(strings.NewReader(string(body)))
+	if r.Host != i.host || !i.serve(w, r, body[len(body)-1]) {
+		i.ensemble.ServeHTTP(w, r)
+	}
+}
+
+// takeOver has the first hang and the third lead.
+func (e *ensemble) takeOver() {
+	e.hang(one, true)
+	e.masters[three].Lead()
+	e.masters[two].Follow(three)
+}
+
+// TestRival_ZooKeeperIsBack loses the session, follows another leader, and then hears from
+// ZooKeeper who leads: a stream of any other is left at once.
+func TestRival_ZooKeeperIsBack(t *testing.T) {
+	for name, lost := range map[string]func(m detector.Masters) detector.Masters{
+		"and names nobody meanwhile": func(m detector.Masters) detector.Masters { return detector.Masters{All: m.All} },
+		"and names the same again":   func(m detector.Masters) detector.Masters { m.Live = false; return m },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnsemble()
+				found := make(electing)
+				w, _ := inMemory(t, e, func(c *Config) { c.Detector = found })
+				elected := detector.Masters{Leader: mesostest.API(one), Live: true, All: e.list()}
+				found <- elected
+				pass(20 * time.Second)
+				found <- lost(elected)
+				e.takeOver()
+				pass(5 * time.Second)
+				if got := w.Stats(); got.Leader != three {
+					t.Fatalf("%+v", got)
+				}
+				e.hang(one, false)
+				e.masters[one].Lead()
+				e.masters[two].Follow(one)
+				e.hang(three, true)
+				found <- elected
+				pass(time.Second)
+				if got := w.Stats(); got.Leader != one || !got.Synced {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+}
+
+// TestRival_ZooKeeperIsBackMeanwhile hears from ZooKeeper while the third is being subscribed to.
+func TestRival_ZooKeeperIsBackMeanwhile(t *testing.T) {
+	for name, m := range map[string]struct {
+		masters detector.Masters
+		want    string
+	}{
+		"that names the first":  {detector.Masters{Leader: mesostest.API(one), Live: true}, one},
+		"that names the third":  {detector.Masters{Leader: mesostest.API(three), Live: true}, three},
+		"that names nobody yet": {detector.Masters{}, three},
+		"whose first node cannot be read, so that nobody is named": {detector.Masters{Live: true}, three},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnsemble()
+				found := make(electing)
+				w, _ := inMemory(t, &inTurn{e, three, func(_ http.ResponseWriter, r *http.Request, call byte) bool {
+					return call == 18 && !rest(r, 3*time.Second)
+				}}, func(c *Config) { c.Detector = found })
+				found <- detector.Masters{All: e.list()}
+				pass(20 * time.Second)
+				e.takeOver()
+				pass(3 * time.Second)
+				m.masters.All = e.list()
+				if m.want == one {
+					e.hang(one, false)
+				}
+				found <- m.masters
+				pass(5 * time.Second)
+				if got := w.Stats(); got.Leader != m.want {
+					t.Errorf("%+v, want %s", got, m.want)
+				}
+			})
+		})
+	}
+}
+
+// statuses is a Sink that notes whether the state is complete.
+type statuses struct {
+	mu  sync.Mutex
+	all []bool
+}
+
+func (s *statuses) Publish(_ *cluster.Changes, status Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all, status.Complete)
+}
+
+// TestRival_Doubts has the first's heartbeat be late while the third is being subscribed to, which
+// takes long or never ends: from then on nothing is denied, not even for the moment in which
+// the third takes over.
+func TestRival_Doubts(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"a while": 9 * time.Second, "for ever": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := newEnsemble()
+				agent := mesostest.NewScript("s").Agent(0, "10.0.1.1")
+				e.masters[three].Load(&mesostest.GetState{Agents: &mesostest.GetAgents{Recovered: []*mesostest.AgentInfo{&agent.AgentInfo}}})
+				w, _ := inMemory(t, &inTurn{e, three, func(_ http.ResponseWriter, r *http.Request, call byte) bool {
+					return call == 18 && !rest(r, takes)
+				}}, func(c *Config) { c.Detector = e.list() })
+				pass(24 * time.Second) // the last heartbeat was at 15 s
+				e.takeOver()
+				pass(8*time.Second + time.Millisecond)
+				var seen statuses
+				w.Add(&seen)
+				pass(10 * time.Second)
+				seen.mu.Lock()
+				defer seen.mu.Unlock()
+				if slices.Contains(seen.all, true) || len(seen.all) == 0 {
+					t.Errorf("complete: %v", seen.all)
+				}
+				if got := w.Stats(); (got.Leader == three) != (takes < time.Minute) {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
+}
+
+// TestRival_OneNameOfAll has one name for all masters, which leads to any of them.
+func TestRival_OneNameOfAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnsemble()
+		var to atomic.Value
+		to.Store(two)
+		w, _ := inMemory(t, &inTurn{e, "any.example:5050", func(_ http.ResponseWriter, r *http.Request, _ byte) bool {
+			r.Host = to.Load().(string)
+			return false
+		}}, func(c *Config) { c.Detector = detector.Static{mesostest.API("any.example:5050")} })
+		for _, host := range []string{two, one, two} { // it is the leader itself for a while
+			to.Store(host)
+			pass(5 * time.Second)
+		}
+		e.takeOver()
+		pass(5 * time.Second)
+		if got := w.Stats(); got.Leader != three || !got.Synced {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestRival_StreamEnds ends the stream of a leader that has taken over: the one that hangs is
+// not asked first.
+func TestRival_StreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnsemble()
+		w, _ := inMemory(t, e, func(c *Config) { c.Detector = e.list() })
+		pass(20 * time.Second)
+		e.takeOver()
+		pass(time.Minute)
+		e.masters[three].Drop()
+		pass(time.Second)
+		if got := w.Stats(); got.Leader != three || !got.Synced {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestRefusedIsNotElecting refuses all that followers redirect: that is no election, in which
+// one would be asked often.
+func TestRefusedIsNotElecting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEnsemble()
+		e.masters[one].Refuse(http.StatusUnauthorized, "no")
+		inMemory(t, e, func(c *Config) { c.Detector = e.list() })
+		pass(electionTime)
+		if n := e.count(one + " SUBSCRIBE"); n > 25 {
+			t.Errorf("asked %d times in a minute", n)
 		}
 	})
 }

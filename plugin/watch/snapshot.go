@@ -37,6 +37,8 @@ type snapshotWriter struct {
 	written  chan written // has room for one
 	failing  logstate.State
 
+	promised time.Time // before that the next snapshot follows, as the last one says
+
 	loaded time.Time // when the snapshot of an earlier process was loaded
 	after  time.Time // when that one had published all it did; zero if there was none
 }
@@ -119,6 +121,9 @@ func (s *snapshotWriter) saved(result written) {
 	}
 	s.interval = max(least, saveShare*result.took)
 	s.next = time.Now().Add(s.interval)
+	if result.ok && s.next.After(s.promised) { // it took longer than the one before: promise more
+		s.outdated, s.next = true, time.Now()
+	}
 }
 
 // saveLast writes the snapshot when the loop has ended.
@@ -152,13 +157,15 @@ func (w *Watcher) save(s *snapshot.Snapshot) bool {
 
 // until returns a time before which all is published that is before the next snapshot.
 func (s *snapshotWriter) until(now time.Time) time.Time {
+	wait := 2 * max(minSaveInterval, s.interval) // twice, since the next one takes time, too
+	s.promised = now.Add(wait)
 	if !s.after.IsZero() {
 		// A zone moves its serial no faster than time passes.
 		if later := s.after.Add(time.Since(s.loaded)); later.After(now) {
 			now = later
 		}
 	}
-	return now.Add(2 * max(minSaveInterval, s.interval)) // twice, since the next one takes time, too
+	return now.Add(wait)
 }
 
 // takeSnapshot returns the cluster as it is now.

@@ -187,31 +187,43 @@ func TestSnapshot_Future(t *testing.T) {
 // snapshot is published before the time that the last one has. Only the first change after a
 // rest is ahead of its snapshot, which is written at once.
 func TestSnapshot_Until(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := mesostest.NewMaster(15 * time.Second)
-		tut := mesostest.NewTutorial(m)
-		var mu sync.Mutex
-		var until time.Time
-		_, r := inMemory(t, m, func(c *Config) {
-			c.Snapshot = &SnapshotConfig{File: "x", Owned: func() bool { return true }, Write: func(_ string, s *snapshot.Snapshot) error {
-				time.Sleep(50 * time.Millisecond) // and so five seconds pass until the next
-				mu.Lock()
-				defer mu.Unlock()
-				until = s.Until
-				return nil
-			}}
+	for name, tc := range map[string]struct {
+		takes time.Duration // a write, which is a hundredth of the time until the next
+		rest  time.Duration // before the changes
+	}{
+		"after a rest":           {50 * time.Millisecond, time.Minute},
+		"from the beginning":     {50 * time.Millisecond, time.Second},
+		"a large cluster's":      {500 * time.Millisecond, 1100 * time.Millisecond},
+		"a small cluster's disk": {0, time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := mesostest.NewMaster(15 * time.Second)
+				tut := mesostest.NewTutorial(m)
+				var mu sync.Mutex
+				var until time.Time
+				_, r := inMemory(t, m, func(c *Config) {
+					c.Snapshot = &SnapshotConfig{File: "x", Owned: func() bool { return true }, Write: func(_ string, s *snapshot.Snapshot) error {
+						time.Sleep(tc.takes)
+						mu.Lock()
+						defer mu.Unlock()
+						until = s.Until
+						return nil
+					}}
+				})
+				pass(tc.rest)
+				for i := range 3000 {
+					tut.Wander(m)
+					pass(7 * time.Millisecond)
+					mu.Lock()
+					r.mu.Lock()
+					if last := r.published[len(r.published)-1]; i > 10 && !last.Before(until) {
+						t.Errorf("published %v after %v", last, until)
+					}
+					r.mu.Unlock()
+					mu.Unlock()
+				}
+			})
 		})
-		pass(time.Minute)
-		for i := range 3000 {
-			tut.Wander(m)
-			pass(7 * time.Millisecond)
-			mu.Lock()
-			r.mu.Lock()
-			if last := r.published[len(r.published)-1]; i > 10 && !last.Before(until) {
-				t.Errorf("published %v after %v", last, until)
-			}
-			r.mu.Unlock()
-			mu.Unlock()
-		}
-	})
+	}
 }

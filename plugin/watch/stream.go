@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/detector"
 	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/wake"
 )
 
 const (
@@ -48,7 +50,7 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		failing: logstate.State{Log: log},
 	}
 	for ctx.Err() == nil {
-		back, err := s.round(ctx, func(masters *detector.Masters, t mesos.Target) (bool, error) {
+		back, err := s.round(ctx, func(masters *detector.Masters, t mesos.Target) (*url.URL, error) {
 			return s.stream(ctx, masters, t)
 		})
 		if ctx.Err() != nil {
@@ -60,7 +62,8 @@ func (w *Watcher) subscribe(ctx context.Context) {
 			s.failing.Failed("Subscribing to a master of %s failed: %v", s.Name, err)
 		}
 		if backoff.Wait(ctx, back.Next(), w.connection.changed) {
-			back.Reset()
+			s.reset()
+			s.broken.Reset()
 		}
 	}
 }
@@ -70,6 +73,7 @@ type subscription struct {
 	*mesos.Stream
 	ctx      context.Context
 	end      context.CancelCauseFunc
+	asked    *url.URL // the master that led to it
 	watchdog *watchdog
 	leader   leaderInfo
 	state    mesos.Subscribed
@@ -86,7 +90,7 @@ func (sub *subscription) close() {
 // open subscribes, and reads the state, which may take as long as patience. ctx is that of the
 // stream, and end ends it with a cause.
 func (w *Watcher) open(ctx context.Context, end context.CancelCauseFunc, t mesos.Target, patience time.Duration, answered func(*mesos.Conn)) (*subscription, error) {
-	sub := &subscription{ctx: ctx, end: end, watchdog: newWatchdog(answerTimeout, func() { end(errSilent) })}
+	sub := &subscription{ctx: ctx, end: end, asked: t.URL, watchdog: newWatchdog(answerTimeout, func() { end(errSilent) })}
 	slow := time.AfterFunc(patience, func() { end(errSlow) })
 	defer slow.Stop()
 	stream, err := w.Client.Subscribe(ctx, t, sub.watchdog.progress)
@@ -115,21 +119,21 @@ func (w *Watcher) open(ctx context.Context, end context.CancelCauseFunc, t mesos
 }
 
 // stream follows a stream to its end, and then those of leaders that take over meanwhile. It
-// reports whether there was one. watching is the watcher's context.
-func (s *subscriber) stream(watching context.Context, masters *detector.Masters, t mesos.Target) (bool, error) {
+// returns the master that led to the last of them. watching is the watcher's context.
+func (s *subscriber) stream(watching context.Context, masters *detector.Masters, t mesos.Target) (*url.URL, error) {
 	ctx, end := s.connection.begin(watching, masters, t.URL)
 	defer end(nil)
 	sub, err := s.open(ctx, end, t, s.patience, s.connection.answered)
 	if err != nil {
 		s.attempted(watching, err)
-		return false, err
+		return nil, err
 	}
 	for {
 		next := s.follow(watching, sub)
 		if next == nil {
-			return true, nil
+			return sub.asked, nil
 		}
-		s.connection.adopt(next.Conn, next.end)
+		next.end = s.connection.adopt(next.Conn, next.end)
 		sub = next
 	}
 }
@@ -144,8 +148,10 @@ func (s *subscriber) follow(watching context.Context, sub *subscription) *subscr
 	r := streamReader{subscriber: s, watching: watching, subscription: sub, since: time.Now()}
 	r.begin()
 	beside.Go(func() { s.reconcile(sub.ctx, sub.Conn, sub.state.Heartbeat, sub.end) })
+	late := wake.New()
+	beside.Go(func() { s.tellLate(watching, sub, late) })
 	beside.Go(func() {
-		if next = s.awaitRival(watching, sub); next != nil {
+		if next = s.awaitRival(watching, sub, late); next != nil {
 			sub.end(fmt.Errorf("%w: %s", errSuperseded, next.leader.Endpoint))
 		}
 	})
@@ -157,7 +163,7 @@ func (s *subscriber) follow(watching context.Context, sub *subscription) *subscr
 	if overdue { // what has been launched since may be unknown
 		at = r.spoke
 	}
-	s.disconnected(watching, at)
+	s.disconnected(watching, r.spoke, at, next != nil)
 	switch {
 	case watching.Err() != nil:
 		if next != nil {
@@ -168,21 +174,21 @@ func (s *subscriber) follow(watching context.Context, sub *subscription) *subscr
 		log.Warningf("Left the stream of %s: another master leads: %s", sub.leader.Endpoint, next.leader.Endpoint)
 		return next
 	}
-	s.ended(watching, sub.leader, err, lived, settles)
+	s.ended(watching, sub, err, lived, settles)
 	return nil
 }
 
 // ended decides how to go on after a stream. If the master has ended it, the state is polled
 // for a while. A stream that has lived as long as settles was stable.
-func (s *subscriber) ended(ctx context.Context, leader leaderInfo, err error, lived, settles time.Duration) {
-	log.Warningf("Lost the stream of %s: %v", leader.Endpoint, err)
+func (s *subscriber) ended(ctx context.Context, sub *subscription, err error, lived, settles time.Duration) {
+	log.Warningf("Lost the stream of %s: %v", sub.leader.Endpoint, err)
 	if lived >= settles {
 		s.broken.Reset()
 	}
 	if lived >= evictionReset {
 		s.evicted.Reset()
 	}
-	if errors.Is(err, io.EOF) && s.pollInstead(ctx, leader, s.evicted.Next()) {
+	if errors.Is(err, io.EOF) && s.pollInstead(ctx, sub.leader, sub.asked, s.evicted.Next()) {
 		s.evicted.Reset()
 		s.broken.Reset()
 	}

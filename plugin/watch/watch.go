@@ -355,10 +355,10 @@ func (w *Watcher) masterID(l leaderInfo) mesos.MasterID {
 	return mesos.MasterID(cmp.Or(l.ID, l.Endpoint))
 }
 
-// applyDisconnect notes that the leader is not connected any more. A master was last
-// heard at lastHeard.
-func (w *Watcher) applyDisconnect(lastHeard, at time.Time) {
-	w.connected, w.doubted = false, false
+// applyDisconnect notes that the leader is not connected any more. A master was last heard at
+// lastHeard. If another takes over at once, doubts stay until its state.
+func (w *Watcher) applyDisconnect(lastHeard, at time.Time, takenOver bool) {
+	w.connected, w.doubted = false, w.doubted && takenOver
 	w.model.Disconnected(lastHeard, at)
 	w.markDirty(at)
 	w.updateStats()
