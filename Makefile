@@ -29,7 +29,7 @@ test: ## run all tests, with -race if there is a C compiler (2 minutes)
 		echo "There is no C compiler: running without -race"; $(GO) test ./...; \
 	fi
 
-e2e: build ## test the whole program with real peers (3 minutes; root, installs Debian packages)
+e2e: build ## test the whole program with real peers (4 minutes; root, installs Debian packages)
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -v ./test/...
 

@@ -65,7 +65,7 @@ func onLoopback(corefile, master, primary, dir string) string {
 		})
 	}
 	if !strings.Contains(corefile, "bind ") {
-		corefile = strings.Replace(corefile, ":0 {", ":0 {\n bind 127.0.0.1", 1)
+		corefile = strings.ReplaceAll(corefile, ":0 {", ":0 {\n bind 127.0.0.1")
 	}
 	return corefile
 }
