@@ -3,12 +3,24 @@
 package test
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
 // startExample starts the Corefile below a title of docs/balancing.md, with replacements, for a
@@ -73,4 +85,184 @@ func TestZoneOfNetwork(t *testing.T) {
 	if got := short(t, other, "nginx.marathon.apps.mesos", "A"); got != "" {
 		t.Errorf("in the zone of another network nginx is at %s", got)
 	}
+}
+
+// instances are HTTP servers on loopback addresses that say which they are, and the tasks of an
+// app that stand for them.
+type instances struct {
+	t      *testing.T
+	master *mesostest.Master
+	script *mesostest.Script
+	port   int
+	srvs   map[string]*http.Server // by address
+	tasks  map[string]*mesostest.Task
+	number int
+	gone   int // status of a balancer while there is none, 503 by default
+}
+
+// start starts an instance at an address.
+func (i *instances) start(addr string) {
+	i.t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(addr, strconv.Itoa(i.port)))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, addr) })}
+	i.t.Cleanup(func() { srv.Close() })
+	go srv.Serve(l)
+	i.number++
+	app := mesostest.App{Name: "nginx", Network: "calico", Ports: []mesostest.Port{{Number: uint32(i.port), Name: "http", Protocol: "tcp"}}}
+	i.srvs[addr], i.tasks[addr] = srv, i.script.Task(app, fmt.Sprintf("nginx.%d", i.number), i.number%2, addr)
+	i.master.AddTask(i.tasks[addr])
+}
+
+// kill ends an instance, and tells so.
+func (i *instances) kill(addr string) {
+	i.srvs[addr].Close()
+	t := i.tasks[addr]
+	i.master.UpdateTask(t.FrameworkID.Value, i.script.Status(t, mesostest.TaskKilled), mesostest.TaskKilled)
+	delete(i.srvs, addr)
+	delete(i.tasks, addr)
+}
+
+// expect waits until exactly the present instances answer at a balancer, or it says that there
+// is none.
+func (i *instances) expect(step, balancer string) {
+	i.t.Helper()
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	began := time.Now()
+	loopback.Eventually(i.t, func() string {
+		seen := make(map[string]bool)
+		for range 3*len(i.srvs) + 5 {
+			resp, err := client.Get(balancer)
+			if err != nil {
+				return step + ": " + err.Error()
+			}
+			b, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			switch {
+			case err != nil:
+				return step + ": " + err.Error()
+			case resp.StatusCode == cmp.Or(i.gone, http.StatusServiceUnavailable) && len(i.srvs) == 0:
+				continue
+			case resp.StatusCode != http.StatusOK:
+				return step + ": " + resp.Status
+			}
+			seen[string(b)] = true
+		}
+		if len(seen) != len(i.srvs) {
+			return fmt.Sprintf("%s: %d instances answer, of %d", step, len(seen), len(i.srvs))
+		}
+		for addr := range seen {
+			if i.srvs[addr] == nil {
+				return step + ": " + addr + " still answers"
+			}
+		}
+		return ""
+	})
+	i.t.Logf("%s: %d instances after %v", step, len(i.srvs), time.Since(began).Round(10*time.Millisecond))
+}
+
+// startCluster starts a cluster without tasks, and so many CoreDNS that watch it. It returns
+// their ports, the apps' instances, and the programs.
+func startCluster(t *testing.T, servers int) ([]int, *instances, []*loopback.Program) {
+	t.Helper()
+	m := mesostest.NewMaster(15 * time.Second)
+	script := mesostest.NewScript("cd613e30-d8f1-6adf-91b7-584a2265b1f5")
+	m.Load(&mesostest.GetState{
+		Agents:     &mesostest.GetAgents{Agents: []*mesostest.Agent{script.Agent(0, "172.24.197.101"), script.Agent(1, "172.24.197.102")}},
+		Frameworks: &mesostest.GetFrameworks{Frameworks: []*mesostest.Framework{script.Framework(0, "marathon", "172.24.197.100", "")}},
+	})
+	srv := httptest.NewServer(m)
+	t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	var (
+		ports    []int
+		programs []*loopback.Program
+	)
+	for range servers {
+		port := freePort(t)
+		corefile := fmt.Sprintf("mesos:%d {\n bind 127.0.0.1\n errors\n loadbalance\n calicomesos {\n master %s\n allow 127.0.0.0/8\n }\n}\n", port, srv.URL)
+		p := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile))
+		p.WaitFor(`CoreDNS-`)
+		ports, programs = append(ports, port), append(programs, p)
+	}
+	return ports, &instances{t: t, master: m, script: script, port: freePort(t), srvs: make(map[string]*http.Server), tasks: make(map[string]*mesostest.Task)}, programs
+}
+
+// address returns the address of instance n.
+func address(n int) string { return fmt.Sprintf("127.1.%d.%d", n/250, n%250+1) }
+
+// comeAndGo has instances come, go, move and be all gone, and the masters be away.
+func (i *instances) comeAndGo(balancer string) {
+	i.t.Helper()
+	i.start(address(0))
+	i.start(address(1))
+	i.expect("two instances", balancer)
+	for n := range 3 {
+		i.start(address(n + 2))
+	}
+	i.expect("scaled up", balancer)
+	i.kill(address(0))
+	i.start(address(5))
+	i.expect("one has moved", balancer)
+	i.kill(address(1))
+	i.kill(address(2))
+	i.expect("scaled down", balancer)
+	for _, addr := range slices.Collect(maps.Keys(i.srvs)) {
+		i.kill(addr)
+	}
+	i.expect("all are gone", balancer)
+	i.start(address(6))
+	i.start(address(7))
+	i.expect("and back", balancer)
+	i.master.Refuse(http.StatusServiceUnavailable, "No leader elected")
+	i.expect("the masters are away", balancer)
+	i.master.Lead()
+}
+
+// TestHAProxy has HAProxy find the instances of an app as deploy/haproxy.cfg says, also many, and
+// while a name server is away.
+func TestHAProxy(t *testing.T) {
+	ports, i, programs := startCluster(t, 2)
+	conf, err := os.ReadFile("../deploy/haproxy.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := freePort(t)
+	replaced := strings.NewReplacer("192.0.2.53:53", fmt.Sprintf("127.0.0.1:%d", ports[0]), "192.0.2.54:53", fmt.Sprintf("127.0.0.1:%d", ports[1]),
+		"192.0.2.80:80", fmt.Sprintf("127.0.0.1:%d", front)).Replace(string(conf))
+	start(t, tool(t, "haproxy"), "-db", "-f", write(t, filepath.Join(t.TempDir(), "haproxy.cfg"), replaced))
+	balancer := fmt.Sprintf("http://127.0.0.1:%d/", front)
+	i.comeAndGo(balancer)
+	for n := range 200 {
+		i.start(address(n + 10))
+	}
+	i.expect("many", balancer)
+	if err := programs[0].Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	i.kill(address(6))
+	i.start(address(8))
+	i.expect("one name server is away, and one has moved", balancer)
+}
+
+// TestNginx does the same with nginx, as docs/balancing.md says.
+func TestNginx(t *testing.T) {
+	ports, i, _ := startCluster(t, 1)
+	doc, err := os.ReadFile("../docs/balancing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, dir := freePort(t), t.TempDir()
+	m := regexp.MustCompile(`(?ms)^~~~ nginx\n(.*?)^~~~$`).FindSubmatch(doc)
+	conf := strings.NewReplacer("192.0.2.53", fmt.Sprintf("127.0.0.1:%d", ports[0]), "192.0.2.80:80", fmt.Sprintf("127.0.0.1:%d", front),
+		"8080", strconv.Itoa(i.port)).Replace(string(m[1]))
+	own := fmt.Sprintf("daemon off;\nuser root;\npid %[1]s/pid;\nerror_log stderr notice;\nevents { }\nhttp {\naccess_log off;\n"+
+		"client_body_temp_path %[1]s/b;\nproxy_temp_path %[1]s/p;\nfastcgi_temp_path %[1]s/f;\nuwsgi_temp_path %[1]s/u;\nscgi_temp_path %[1]s/s;\n", dir)
+	start(t, tool(t, "nginx"), "-e", "stderr", "-c", write(t, filepath.Join(dir, "nginx.conf"), own+conf+"}\n")).WaitFor(`start worker process`)
+	i.gone = http.StatusBadGateway // the name does not exist
+	i.comeAndGo(fmt.Sprintf("http://127.0.0.1:%d/", front))
 }

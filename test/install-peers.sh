@@ -3,7 +3,7 @@
 # any, of all peers of the end-to-end tests.
 set -eu
 
-[ $# -gt 0 ] || set -- dig kdig named dnssec-dsfromkey unbound dnsmasq zkServer.sh java
+[ $# -gt 0 ] || set -- dig kdig named dnssec-dsfromkey unbound dnsmasq haproxy nginx zkServer.sh java
 missing=
 for program; do
 	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || command -v "$program" >/dev/null && continue
@@ -13,6 +13,7 @@ for program; do
 	named) missing="$missing bind9" ;;
 	dnssec-dsfromkey) missing="$missing bind9-utils" ;;
 	dnsmasq) missing="$missing dnsmasq-base" ;;
+	nginx) missing="$missing nginx-light" ;;
 	zkServer.sh) missing="$missing zookeeper" ;;
 	java) missing="$missing default-jre-headless" ;;
 	*) missing="$missing $program" ;;
