@@ -18,6 +18,7 @@
 //	plugin/zone        removes and adds the records in a transaction, and publishes it
 //	calicomesos.go     answers the next query from what is published
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed
+//	metadata.go        tells other plugins whose name it is, and which task asks
 //
 // plugin/watch and what it stands on know no DNS; this package knows no protobuf, nothing of
 // the masters' HTTP and nothing of how a leader is found.
@@ -75,6 +76,7 @@ type CalicoMesos struct {
 	zones     []*zone.Zone  // the most specific first
 	bypass    []string      // zones whose answers *cache* must not cache
 	ready     chan struct{} // closed when a first state is published
+	tasks     *taskIndex    // nil without *metadata*
 	transfers transfers
 }
 

@@ -19,6 +19,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/loadbalance"
+	_ "github.com/coredns/coredns/plugin/metadata"
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 	_ "github.com/coredns/coredns/plugin/root"
 	_ "github.com/coredns/coredns/plugin/transfer"
@@ -48,7 +49,7 @@ func TestMain(m *testing.M) {
 		clog.Discard()
 	}
 	caddy.Quiet, dnsserver.Quiet = true, true
-	if err := dnsserver.SetDirectives([]string{"root", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts", "panics_at_start", "view"}); err != nil {
+	if err := dnsserver.SetDirectives([]string{"root", "metadata", "bind", "errors", "loadbalance", "cache", "transfer", pluginName, "hosts", "panics_at_start", "view"}); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())

@@ -19,6 +19,7 @@ type publisher struct {
 	changed func(origin string) // tells secondaries that a zone has changed
 	ready   chan struct{}       // closed when a first state is published
 
+	tasks         *taskIndex // nil: nobody asks
 	names         frameworkNames
 	floor         time.Time // serials come after this time
 	warner        warner
@@ -60,6 +61,7 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	}
 	for _, c := range ch.Instances {
 		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.task)
+		p.tasks.replace(c, p.rules, p.before.records, p.after.records)
 	}
 	p.floor = status.After
 	now := p.now()

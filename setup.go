@@ -104,6 +104,10 @@ func (s *stanza) start() {
 	}
 	n := newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
 	s.publisher = newPublisher(&s.options.rules, zones, n.zoneChanged, s.plugin.ready)
+	if c.Handler("metadata") != nil {
+		s.plugin.tasks = newTaskIndex(zones)
+		s.publisher.tasks = s.plugin.tasks
+	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.notifying = cancel, make(chan struct{})

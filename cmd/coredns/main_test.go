@@ -56,7 +56,7 @@ func onLoopback(corefile, master, primary, dir string) string {
 	corefile = regexp.MustCompile(`master .*`).ReplaceAllString(corefile, "master "+master)
 	corefile = regexp.MustCompile(`\n\s*tls_servername .*`).ReplaceAllString(corefile, "") // the simulated master has no TLS
 	if !strings.Contains(corefile, "master ") {
-		corefile = regexp.MustCompile(`(calicomesos[^{\n]*)(\{?)\n`).ReplaceAllStringFunc(corefile, func(line string) string {
+		corefile = regexp.MustCompile(`(?m)^(\s*calicomesos\b[^{\n/]*)(\{?)\n`).ReplaceAllStringFunc(corefile, func(line string) string {
 			line = strings.TrimRight(strings.TrimSuffix(line, "\n"), "{ ")
 			if strings.Contains(corefile, line+" {") {
 				return line + " {\n master " + master + "\n"

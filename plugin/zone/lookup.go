@@ -24,7 +24,7 @@ type Result struct {
 // same order. Of a larger set most records are returned, in turn by rotate.
 func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most int) Result {
 	if g.zone.Dashes {
-		rel = dashed(rel)
+		rel = Dashed(rel)
 	}
 	name := g.zone.split(Rel(rel))
 	n := g.find(name.Rel)
@@ -50,8 +50,8 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most
 	return r
 }
 
-// dashed returns a name with "-" for each "_" that does not begin a label.
-func dashed(rel string) string {
+// Dashed returns a name with "-" for each "_" that does not begin a label.
+func Dashed(rel string) string {
 	var b []byte
 	for i := 1; i < len(rel); i++ {
 		if rel[i] == '_' && rel[i-1] != '.' {

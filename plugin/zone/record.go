@@ -58,6 +58,9 @@ func (r Record) Backup() Record {
 	return r
 }
 
+// IsBackup reports whether r is a backup record.
+func (r Record) IsBackup() bool { return r.kind&backupBit != 0 }
+
 // Target returns the name that an SRV record points to. Of any other record it is the
 // apex.
 func (r Record) Target() Name {
