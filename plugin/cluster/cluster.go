@@ -241,7 +241,9 @@ func (c *Cluster) Event(ev mesos.Event) {
 	switch ev := ev.(type) {
 	case mesos.TaskAdded:
 		c.addTask(ev.Task)
-		c.announces(ev.Task.AgentID)
+		if ev.Task.State != mesos.TaskStaging { // a launch: the task did not run before
+			c.announces(ev.Task.AgentID)
+		}
 		c.referToParents(ev.Task)
 		c.dropUnnamed(ev.Task.FrameworkID)
 	case mesos.TaskUpdated:

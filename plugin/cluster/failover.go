@@ -25,8 +25,9 @@ import (
 //	                                                                leader's first such state
 //	registered  has re-registered, and announces     registered     AGENT_ADDED, which starts it over
 //	            its tasks                            (told all)     announceGrace after that and its last
-//	                                                                TASK_ADDED, as these are taken in; at
-//	                                                                last after reregisterGrace
+//	                                                                TASK_ADDED that is not a launch, as these
+//	                                                                are taken in; at last after
+//	                                                                reregisterGrace
 //	                                                 gone           any of those below
 //
 // An agent is gone with AGENT_REMOVED, with a task of it that is UNREACHABLE or
@@ -49,8 +50,7 @@ const (
 	// that is yet unknown to the leader follow the framework.
 	announceGrace = 2 * time.Second
 	// reregisterGrace is how long a leader without a registry may lack agents: they are back
-	// after four to eight seconds. It also bounds what announceGrace comes to, on an agent that
-	// is launched on all the time.
+	// after four to eight seconds. It also bounds what announceGrace comes to.
 	reregisterGrace = 10 * time.Second
 
 	// anyAgent stands for an agent that may have come while no master was heard.

@@ -35,7 +35,12 @@ func TestFailover(t *testing.T) {
 			{recoveredState, 0, both}, {back, time.Hour, both}, {added("a", 1), time.Second, both}, {framework, 0, both},
 			{nil, announceGrace - time.Millisecond, both}, {nil, time.Millisecond, a},
 		},
-		"launched on all the time": {
+		"launched on meanwhile": {
+			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), time.Second, both},
+			{mesos.TaskAdded{Task: &mesos.Task{ID: "new", FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "new"}, State: mesos.TaskStaging}}, time.Second, both},
+			{nil, time.Second - time.Millisecond, both}, {nil, time.Millisecond, a},
+		},
+		"announcing all the time": {
 			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), time.Second, both}, {added("a", 1), 1900 * time.Millisecond, both},
 			{added("a", 1), 1900 * time.Millisecond, both}, {added("a", 1), 1900 * time.Millisecond, both}, {added("a", 1), 1900 * time.Millisecond, both},
 			{added("a", 1), reregisterGrace - 8601*time.Millisecond, both}, {nil, time.Millisecond, a},
