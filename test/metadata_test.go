@@ -45,9 +45,9 @@ func TestMetadata(t *testing.T) {
 		return run(t, "dig", "+tries=1", "-b", client, "@127.0.0.1", "-p", fmt.Sprint(port), name)
 	}
 	ask("127.1.0.5", "nope.mesos")
-	server.WaitFor(`asks\.1 of marathon asks for nope\.mesos\. and gets NXDOMAIN`)
+	server.WaitFor(`task=asks\.1 framework=marathon A nope\.mesos\. NXDOMAIN`)
 	ask("127.1.0.6", "leader.mesos")
-	server.WaitFor(`- of - asks for leader\.mesos\. and gets NOERROR`)
+	server.WaitFor(`task= framework= A leader\.mesos\. NOERROR`)
 	loopback.Eventually(t, func() string {
 		if out := ask("127.1.0.5", "nginx.marathon.staging"); !strings.Contains(out, "192.168.84.192") {
 			return out
