@@ -7,10 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/calicomesos/calicomesos/test/loopback"
+
+	"github.com/miekg/dns"
 )
 
 // snippet returns the configuration of a program in docs/forwarding.md, which asks CoreDNS at
@@ -48,15 +52,26 @@ controls { };
 zone "." { type primary; file "root"; dnssec-policy default; inline-signing yes; };
 `, dir, r.port)
 	start(t, tool(t, "named"), "-g", "-c", write(t, filepath.Join(dir, "named.conf"), conf))
-	loopback.Eventually(t, func() string {
-		keys := run(t, "dig", "+noall", "+answer", "+tries=1", "@127.0.0.1", "-p", fmt.Sprint(r.port), ".", "DNSKEY")
-		f := strings.Fields(keys)
-		if len(f) < 8 || !strings.Contains(run(t, "dig", "+dnssec", "+tries=1", "@127.0.0.1", "-p", fmt.Sprint(r.port), "mesos", "DS"), "NSEC") {
-			return "the root is not signed yet: " + keys
+	ask := func(name string, qtype uint16) *dns.Msg {
+		m := new(dns.Msg).SetQuestion(name, qtype).SetEdns0(4096, true)
+		answer, _, err := (&dns.Client{Net: "tcp", Timeout: 5 * time.Second}).Exchange(m, fmt.Sprintf("127.0.0.1:%d", r.port))
+		if err != nil {
+			return new(dns.Msg)
 		}
-		r.key = append(f[4:7:7], strings.Join(f[7:], ""))
-		ds := strings.Fields(run(t, "dnssec-dsfromkey", "-2", "-f", write(t, filepath.Join(dir, "keys"), keys), "."))
-		r.ds = ds[len(ds)-4:]
+		return answer
+	}
+	loopback.Eventually(t, func() string {
+		for _, rr := range ask(".", dns.TypeDNSKEY).Answer {
+			if key, ok := rr.(*dns.DNSKEY); ok {
+				ds := key.ToDS(dns.SHA256)
+				r.key = strings.Fields(fmt.Sprintf("%d %d %d %s", key.Flags, key.Protocol, key.Algorithm, key.PublicKey))
+				r.ds = strings.Fields(fmt.Sprintf("%d %d %d %s", ds.KeyTag, ds.Algorithm, ds.DigestType, ds.Digest))
+			}
+		}
+		denied := slices.ContainsFunc(ask("mesos.", dns.TypeDS).Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == dns.TypeNSEC })
+		if r.key == nil || !denied {
+			return "the root is not signed yet"
+		}
 		return ""
 	})
 	return r

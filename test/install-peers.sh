@@ -3,7 +3,7 @@
 # any, of all peers of the end-to-end tests.
 set -eu
 
-[ $# -gt 0 ] || set -- dig kdig named dnssec-dsfromkey unbound dnsmasq haproxy nginx zkServer.sh java
+[ $# -gt 0 ] || set -- dig kdig named unbound dnsmasq haproxy nginx zkServer.sh java
 missing=
 for program; do
 	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || command -v "$program" >/dev/null && continue
@@ -11,7 +11,6 @@ for program; do
 	dig) missing="$missing bind9-dnsutils" ;;
 	kdig) missing="$missing knot-dnsutils" ;;
 	named) missing="$missing bind9" ;;
-	dnssec-dsfromkey) missing="$missing bind9-utils" ;;
 	dnsmasq) missing="$missing dnsmasq-base" ;;
 	nginx) missing="$missing nginx-light" ;;
 	zkServer.sh) missing="$missing zookeeper" ;;
