@@ -106,7 +106,7 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("left: %v, %v", c.tasks.names, c.tasks.addrs)
 	}
 	if ctx := (&CalicoMesos{}).Metadata(t.Context(), request.Request{}); ctx != t.Context() {
-		t.Error("there is no index")
+		t.Error("the context is changed without an index")
 	}
 }
 

@@ -122,7 +122,7 @@ func (s *stanza) start() {
 
 // secondaries returns to whom NOTIFYs are sent: to nobody without *transfer*.
 func (s *stanza) secondaries(xfer *transfer.Transfer) map[string][]secondary {
-	if xfer == nil || s.startup.instance == nil {
+	if xfer == nil {
 		return nil
 	}
 	all, err := secondariesOf(s.startup.instance.Caddyfile(), s.block, s.served, s.options.allOrigins())

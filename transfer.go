@@ -15,8 +15,8 @@ import (
 const (
 	// transferChunk is the number of records that a transfer hands over at a time.
 	transferChunk = 500
-	// maxTransfers is the number of transfers at a time, each of which keeps a generation of its
-	// zone. A zone has some secondaries.
+	// maxTransfers bounds the transfers under way. Each keeps a generation of its zone in memory,
+	// and a zone has few secondaries.
 	maxTransfers = 32
 	// transferPatience is how long a client may take nothing before its transfer ends. The
 	// connection, and what *transfer* has taken for it, last until the client closes it.

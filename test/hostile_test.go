@@ -209,7 +209,7 @@ func TestHostileTenant(t *testing.T) {
 	for _, phase := range []struct {
 		name  string
 		named string // of the tenant's framework
-		wrong bool   // without "frameworks", by what is documented
+		wrong bool   // answers without "frameworks" may be wrong, as docs/operating.md says
 	}{{"other names", "evil", false}, {"Marathon's name", "marathon", true}} {
 		t.Run(phase.name, func(t *testing.T) {
 			h.end(len(h.live))

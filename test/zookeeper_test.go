@@ -284,7 +284,7 @@ func TestZooKeeperRestart(t *testing.T) {
 			t.Errorf("found %v while there is no ZooKeeper", v)
 		}
 	default:
-		t.Error("nobody was told that there is no ZooKeeper")
+		t.Error("the loss of ZooKeeper was not told")
 	}
 	e.start(0)
 	two := e.announce("json.info_", masterJSON("127.0.0.1:5052", "x"))

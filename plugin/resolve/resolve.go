@@ -234,8 +234,8 @@ func (r *Resolver) takeDue() []string {
 	})
 }
 
-// compare orders entries by who matters more, and then by who has waited longer. Whoever has
-// waited for long comes before new ones, of which there may be no end.
+// compare orders entries by who matters more, and then by who has waited longer. An entry that
+// is overdue by more than refresh comes before new ones, which tenants can add without end.
 func (e *entry) compare(o *entry, now time.Time) int {
 	if e.tenant != o.tenant {
 		if o.tenant {

@@ -58,7 +58,7 @@ type Snapshot struct {
 type Header struct {
 	Endpoints []string                `json:"endpoints"` // of the masters or of ZooKeeper, as configured, without secrets
 	Heard     time.Time               `json:"heard"`     // when a master last spoke
-	Until     time.Time               `json:"until"`     // what is published before the next snapshot is so before this time
+	Until     time.Time               `json:"until"`     // later than any publication before the next snapshot is written
 	Masters   []string                `json:"masters"`   // URLs of their APIs, in the order of their numbers
 	Endpoint  string                  `json:"endpoint"`  // host:port of the leading master's API
 	Leader    mesos.Master            `json:"leader"`

@@ -18,7 +18,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 )
 
-// ensemble is masters by host, some of which may hang, and what they were asked.
+// ensemble has masters by host, some of which may hang, and notes what they are asked.
 type ensemble struct {
 	masters map[string]*mesostest.Master
 
@@ -37,7 +37,7 @@ const (
 	mapped = "[::ffff:10.0.0.1]:5050" // the first, too
 )
 
-// newEnsemble returns three masters of an agent, of which the first leads.
+// newEnsemble returns three masters, the first of which leads, and an agent.
 func newEnsemble() *ensemble {
 	e := &ensemble{masters: make(map[string]*mesostest.Master), hung: make(map[string]bool), refuses: make(map[string]bool)}
 	for _, host := range []string{one, two, three} {
@@ -328,7 +328,7 @@ func TestPoll_Failover(t *testing.T) {
 	})
 }
 
-// inTurn is an ensemble of which one host behaves in another way.
+// inTurn is an ensemble. Requests to one of its hosts are served by a function first.
 type inTurn struct {
 	*ensemble
 	host  string

@@ -37,7 +37,7 @@ type snapshotWriter struct {
 	written  chan written // has room for one
 	failing  logstate.State
 
-	promised time.Time // before that the next snapshot follows, as the last one says
+	promised time.Time // Until of the last snapshot, by this process's clock
 
 	loaded time.Time // when the snapshot of an earlier process was loaded
 	after  time.Time // when that one had published all it did; zero if there was none

@@ -176,7 +176,7 @@ func TestSnapshot_Future(t *testing.T) {
 		if !r.status.After.Equal(until) {
 			t.Errorf("what is published comes after %v, want %v", r.status.After, until)
 		}
-		// And what is published now may have a serial of a minute after that.
+		// A minute later serials may be a minute later, too.
 		if got := w.snapshots.until(time.Now()); got.Before(until.Add(time.Minute)) {
 			t.Errorf("the next process comes after %v", got)
 		}

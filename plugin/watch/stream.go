@@ -71,20 +71,21 @@ func (w *Watcher) subscribe(ctx context.Context) {
 // subscription is an open stream whose master has told its state.
 type subscription struct {
 	*mesos.Stream
-	ctx      context.Context
-	end      context.CancelCauseFunc
-	asked    *url.URL // the master that led to it
-	watchdog *watchdog
-	leader   leaderInfo
-	state    mesos.Subscribed
-	doubted  atomic.Bool // the loop was told that it is late
+	ctx       context.Context
+	end       context.CancelCauseFunc
+	asked     *url.URL // the master that led to it
+	watchdog  *watchdog
+	leader    leaderInfo
+	heartbeat time.Duration // 0 if the master announces none
+	state     *mesos.State  // nil once the loop has it: the model keeps what lasts
+	doubted   atomic.Bool   // the loop was told that it is late
 }
 
 // close ends the stream.
 func (sub *subscription) close() {
 	sub.end(nil)
 	sub.watchdog.stop()
-	_ = sub.Close() // what is left of the answer does not matter
+	_ = sub.Close() // the rest of the answer is not needed
 }
 
 // open subscribes, and reads the state, which may take as long as patience. ctx is that of the
@@ -110,9 +111,9 @@ func (w *Watcher) open(ctx context.Context, end context.CancelCauseFunc, t mesos
 			return nil, err
 		}
 		w.received(ev)
-		if state, ok := ev.(mesos.Subscribed); ok { // it has what an earlier event may have told
-			sub.state = state
-			sub.watchdog.expect(state.Heartbeat)
+		if first, ok := ev.(mesos.Subscribed); ok { // its state has what an earlier event may have told
+			sub.state, sub.heartbeat = first.State, first.Heartbeat
+			sub.watchdog.expect(first.Heartbeat)
 			return sub, nil
 		}
 	}
@@ -147,7 +148,7 @@ func (s *subscriber) follow(watching context.Context, sub *subscription) *subscr
 	)
 	r := streamReader{subscriber: s, watching: watching, subscription: sub, since: time.Now()}
 	r.begin()
-	beside.Go(func() { s.reconcile(sub.ctx, sub.Conn, sub.state.Heartbeat, sub.end) })
+	beside.Go(func() { s.reconcile(sub.ctx, sub.Conn, sub.heartbeat, sub.end) })
 	late := wake.New()
 	beside.Go(func() { s.tellLate(watching, sub, late) })
 	beside.Go(func() {
@@ -210,8 +211,10 @@ func (r *streamReader) begin() {
 	r.spoke = at
 	r.attempted(r.watching, nil)
 	r.failing.Recovered("Subscribed to a master of %s again", r.Name)
-	logState("Subscribed to", r.leader, r.state.State)
-	r.handOver(func() { r.applyState(r.state.State, r.leader, false, at) })
+	logState("Subscribed to", r.leader, r.state)
+	state := r.state
+	r.state = nil
+	r.handOver(func() { r.applyState(state, r.leader, false, at) })
 	r.watchdog.feed()
 }
 

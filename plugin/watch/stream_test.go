@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -943,4 +944,39 @@ func TestBegin_ElectedMeanwhile(t *testing.T) {
 			t.Errorf("%s: the attempt is left", name)
 		}
 	}
+}
+
+// TestFirstStateIsNotKept ends all tasks that a stream began with: nothing of them stays in
+// memory while the stream goes on.
+func TestFirstStateIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := mesostest.NewMaster(15 * time.Second)
+		s := mesostest.NewScript("s")
+		first := &mesostest.GetState{
+			Tasks:      &mesostest.GetTasks{},
+			Agents:     &mesostest.GetAgents{Agents: []*mesostest.Agent{s.Agent(0, "10.0.0.1")}},
+			Frameworks: &mesostest.GetFrameworks{Frameworks: []*mesostest.Framework{s.Framework(0, "marathon", "10.0.0.2", "")}},
+		}
+		const tasks, size = 100, 100_000
+		for i := range tasks {
+			first.Tasks.Tasks = append(first.Tasks.Tasks, s.Task(mesostest.App{Name: fmt.Sprint(i, strings.Repeat("x", size))}, fmt.Sprint(i), 0, "192.0.2.1"))
+		}
+		m.Load(first)
+		w, _ := inMemory(t, m, nil)
+		pass(time.Second)
+		if n := w.Stats().Tasks; n != tasks {
+			t.Fatalf("%d tasks", n)
+		}
+		var now runtime.MemStats
+		for _, task := range first.Tasks.Tasks {
+			m.UpdateTask(task.FrameworkID.Value, s.Status(task, mesostest.TaskKilled), mesostest.TaskKilled)
+		}
+		first = nil
+		pass(time.Minute)
+		runtime.GC()
+		runtime.ReadMemStats(&now)
+		if w.Stats().Tasks != 0 || w.Stats().Leader == "" || now.HeapAlloc > tasks*size/2 {
+			t.Errorf("%d tasks are left, and %d MB", w.Stats().Tasks, now.HeapAlloc>>20)
+		}
+	})
 }
