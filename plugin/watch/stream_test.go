@@ -971,7 +971,6 @@ func TestFirstStateIsNotKept(t *testing.T) {
 		for _, task := range first.Tasks.Tasks {
 			m.UpdateTask(task.FrameworkID.Value, s.Status(task, mesostest.TaskKilled), mesostest.TaskKilled)
 		}
-		first = nil
 		pass(time.Minute)
 		runtime.GC()
 		runtime.ReadMemStats(&now)
