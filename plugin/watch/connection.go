@@ -19,6 +19,7 @@ const leaderTimeout = 2 * time.Second // of GET_MASTER
 type connection struct {
 	changed wake.Signal // other masters were found
 	resync  wake.Signal // the model wants the whole state
+	rivals  wake.Signal // there may be others to ask beside a stream, or none any more
 
 	mu      sync.Mutex
 	masters *detector.Masters // nil before the first are found
@@ -75,6 +76,7 @@ func (w *Watcher) found(ctx context.Context, m detector.Masters) {
 		a.cancel(errDeposed)
 	}
 	c.mu.Unlock()
+	c.rivals.Set()
 	at := time.Now()
 	w.emit(ctx, func() { w.applyMasters(m, at) })
 	if news {

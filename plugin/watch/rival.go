@@ -46,15 +46,21 @@ func (w *Watcher) awaitRival(watching context.Context, sub *subscription, late <
 		select {
 		case <-sub.ctx.Done():
 			return nil
+		case <-w.connection.rivals:
 		case <-timer.C:
 		case <-late:
 		}
-		for _, u := range w.others(sub) {
+		others := w.others(sub)
+		for _, u := range others {
 			if next := r.ask(watching, u); next != nil {
 				return next
 			}
 		}
-		timer.Reset(backoff.Jitter(rivalInterval))
+		if len(others) == 0 {
+			timer.Stop() // until masters are found
+		} else {
+			timer.Reset(backoff.Jitter(rivalInterval))
+		}
 	}
 }
 

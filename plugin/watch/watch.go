@@ -135,7 +135,7 @@ func New(c Config) *Watcher {
 		Config:     c,
 		calls:      make(chan func(), maxQueued),
 		done:       make(chan struct{}),
-		connection: connection{changed: wake.New(), resync: wake.New()},
+		connection: connection{changed: wake.New(), resync: wake.New(), rivals: wake.New()},
 		model:      cluster.New(c.Resolver),
 		snapshots:  snapshotWriter{written: make(chan written, 1), failing: logstate.State{Log: log}},
 	}
