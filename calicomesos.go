@@ -13,6 +13,7 @@
 //	naming.go          names a task: which records it makes in each scheme
 //	records.go         does so for frameworks, agents and masters
 //	ports.go           with which addresses and ports
+//	vhosts.go          which names it claims, and balancers.go where those lead
 //	frameworks.go      hides a framework whose name is below another's
 //	warnings.go        warns of a filter that matches nothing
 //	plugin/zone        removes and adds the records in a transaction, and publishes it

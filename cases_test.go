@@ -16,6 +16,8 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/watch"
+
+	"github.com/miekg/dns"
 )
 
 // A testCase is a block of a file in testdata/cases. Its README.md tells the format.
@@ -111,6 +113,7 @@ type ruleCase struct {
 	agents     []*mesos.Agent
 	masters    *cluster.Masters
 	none       map[string]bool // kinds of objects that the case has none of
+	only       string          // the domain that the case is about; "": all
 }
 
 // state takes in a line of a case: an option, or an object in place of the fixture's.
@@ -131,6 +134,8 @@ func (c *ruleCase) state(line string) {
 		name, args = args[0], args[1:]
 	}
 	switch kind {
+	case "only":
+		c.only = name + "."
 	case "options":
 		c.options = append(c.options, rest)
 	case "task":
@@ -244,8 +249,13 @@ func (c *ruleCase) task(name string, args []string) {
 			labels().Docker = c.addrs(v)
 		},
 		"label.mesos": func(v string) { labels().Mesos = c.addrs(v) },
-		"agent":       func(v string) { task.AgentID = v },
-		"id":          func(v string) { task.ID = v },
+		"bridged":     func(string) { task.Container.Bridged = true },
+		"haproxy": func(v string) {
+			key, value, _ := strings.Cut(v, ":")
+			task.HAProxy = append(task.HAProxy, mesos.Label{Key: "HAPROXY_" + key, Value: strings.ReplaceAll(c.repeat(value), "~", " ")})
+		},
+		"agent": func(v string) { task.AgentID = v },
+		"id":    func(v string) { task.ID = v },
 	})
 	c.tasks = append(c.tasks, task)
 }
@@ -293,6 +303,9 @@ func (c *ruleCase) publish() (records []string, skipped map[string]int) {
 	p.Publish(&ch, watch.Status{Complete: true})
 	skipped = make(map[string]int)
 	for z := range p.all {
+		if c.only != "" && !dns.IsSubDomain(c.only, z.Origin) {
+			continue
+		}
 		for line := range zoneLines(z.Current()) {
 			records = append(records, strings.ReplaceAll(strings.ReplaceAll(line, ". ", " "), ".:", ":"))
 		}
@@ -353,7 +366,7 @@ func (c *ruleCase) skips(lines []string) map[string]int {
 			zones, words = words[:1], words[1:]
 		}
 		for _, z := range zones {
-			want[z+" "+words[0]] = int(c.number(words[1]))
+			want[dns.Fqdn(z)+" "+words[0]] = int(c.number(words[1]))
 		}
 	}
 	return want
@@ -440,6 +453,10 @@ func describeOptions(o *options) []string {
 	for _, f := range o.rules.frameworks {
 		frameworks = append(frameworks, fmt.Sprintf("%s/%s", f.name, f.principal))
 	}
+	var vhosts []string
+	for _, l := range o.rules.vhosts {
+		vhosts = append(vhosts, fmt.Sprintf("%s:%v:%v:%v:%v", l.origin, l.addrs, l.names, l.tasks, l.groups))
+	}
 	var lines []string
 	for _, l := range []struct {
 		name   string
@@ -451,7 +468,7 @@ func describeOptions(o *options) []string {
 		{"ipsources", anys(sources)}, {"network", anys(o.rules.networks)}, {"allow", anys(o.rules.allow)},
 		{"health", []any{o.rules.health}}, {"visibility", []any{visibility}}, {"frameworks", anys(frameworks)},
 		{"ns", append([]any{o.nsName}, anys(o.nsAddrs)...)}, {"ttl", []any{o.ttl}}, {"poll", []any{o.cluster.poll}},
-		{"startup_timeout", []any{o.startupTimeout}}, {"fallthrough", anys(o.fall.Zones)},
+		{"vhosts", anys(vhosts)}, {"startup_timeout", []any{o.startupTimeout}}, {"fallthrough", anys(o.fall.Zones)},
 	} {
 		line := l.name
 		for _, v := range l.values {

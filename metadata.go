@@ -53,8 +53,8 @@ type taskIndex struct {
 	addrs map[netip.Addr]map[taskOf]int
 }
 
-// indexedName is a name relative to the zones of a scheme. That of a reverse record is fully
-// qualified.
+// indexedName is a name relative to the zones of a scheme, but fully qualified in those of
+// which each has names of its own: reverse and vhost.
 type indexedName struct {
 	scheme scheme
 	name   string
@@ -70,9 +70,9 @@ func newTaskIndex(zones zoneSet) *taskIndex {
 	return x
 }
 
-// replace takes in that a task has changed, with the records that the rules made of it before
-// and make of it now. It does nothing without an index.
-func (x *taskIndex) replace(c cluster.Change[cluster.Instance], r *rules, before, after []record) {
+// replace takes in that a task has changed, with what the rules made of it before and
+// make of it now. It does nothing without an index.
+func (x *taskIndex) replace(c cluster.Change[cluster.Instance], r *rules, before, after *recordSet) {
 	if x == nil {
 		return
 	}
@@ -87,7 +87,7 @@ func (x *taskIndex) replace(c cluster.Change[cluster.Instance], r *rules, before
 }
 
 // count adds the names and addresses of a task, or removes them if n is -1.
-func (x *taskIndex) count(in cluster.Instance, r *rules, records []record, n int) {
+func (x *taskIndex) count(in cluster.Instance, r *rules, of *recordSet, n int) {
 	if r.excludes(in.Framework.Framework) {
 		return // it could have the name of another's
 	}
@@ -97,13 +97,20 @@ func (x *taskIndex) count(in cluster.Instance, r *rules, records []record, n int
 			count(x.addrs, addr, t, n)
 		}
 	}
-	for _, rec := range records {
+	for _, rec := range of.records {
+		if rec.scheme == vhost {
+			continue // it is of a claim
+		}
 		name := rec.name.Rel
 		if rec.name.Sub != 0 {
 			name += "." + subdomains[rec.scheme][rec.name.Sub-1]
 		}
 		t.backup = rec.IsBackup()
 		count(x.names, indexedName{rec.scheme, name}, t, n)
+	}
+	for _, c := range of.claims {
+		t.backup = c.backup
+		count(x.names, indexedName{vhost, zone.Join(c.name, r.vhosts[c.line].origin)}, t, n)
 	}
 }
 
@@ -125,7 +132,7 @@ func count[K comparable](all map[K]map[taskOf]int, key K, t taskOf, n int) {
 func (x *taskIndex) named(z *zone.Zone, rel, name string) taskOf {
 	key := indexedName{x.schemes[z.Origin], rel}
 	switch {
-	case key.scheme == reverse:
+	case key.scheme == reverse, key.scheme == vhost:
 		key.name = name
 	case z.Dashes:
 		key.name = zone.Dashed(rel)

@@ -54,6 +54,10 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	one, two := task("nginx.1", "marathon", "10.0.0.1", 0, mesos.Healthy), task("nginx.2", "marathon", "10.0.0.2", 1, mesos.Healthy)
+	for _, in := range []cluster.Instance{one, two} { // both claim a name of newTestPublisher's zone
+		in.Task.Ports = []mesos.PortRange{{Begin: 31000, End: 31000}}
+		in.Task.HAProxy = []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "shop.apps.acme.org"}}
+	}
 	sick := task("nginx.3", "marathon", "10.0.0.3", 1, mesos.Unhealthy)
 	pod := task("side_car.1", "marathon", "10.0.0.1", 0, mesos.Healthy) // with the address of the first
 	evil := task("nginx.4", "evil", "10.0.0.4", 1, mesos.Healthy)
@@ -77,9 +81,11 @@ func TestMetadata(t *testing.T) {
 		{none, none, "side_car.marathon.mesos.", "10.9.9.9", "mesos. side_car.1 marathon rack1;   "},
 		{none, none, "nginx.marathon.agentip.dcos.thisdcos.directory.", "::ffff:10.0.0.2", "dcos.thisdcos.directory.  marathon ; nginx.2 marathon rack2"},
 		{none, none, "2.0.0.10.in-addr.arpa.", "fd00::1", "0.10.in-addr.arpa. nginx.2 marathon rack2;   "},
+		{none, none, "shop.apps.acme.org.", "10.9.9.9", "apps.acme.org.  marathon ;   "},
 		{none, none, "nope.mesos.", "10.0.0.1", "mesos.   ;  marathon rack1"},
 		{none, none, "example.", "10.0.0.1", "   ;  marathon rack1"},
 		{two, none, "nginx.marathon.mesos.", "10.0.0.2", "mesos. nginx.1 marathon rack1;   "},
+		{none, none, "Shop.apps.acme.org.", "10.9.9.9", "apps.acme.org. nginx.1 marathon rack1;   "},
 		{one, none, "nginx.marathon.mesos.", "10.0.0.1", "mesos. nginx.3 marathon rack2; side_car.1 marathon rack1"},
 	} {
 		if step.old.Valid() || step.now.Valid() {

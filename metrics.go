@@ -2,6 +2,7 @@ package calicomesos
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
@@ -118,13 +119,14 @@ var (
 	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone", "view")
 	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone", "view")
 	skippedDesc    = gaugeDesc("skipped", "Number of names, addresses and ports of the present state that are not published, by reason.", "server", "zone", "view", "reason")
+	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses that the targets of a zone of \"vhosts\" have.", "server", "zone", "view")
 )
 
 func init() { prometheus.MustRegister(&running) }
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc} {
+	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc, targetsDesc} {
 		ch <- d
 	}
 }
@@ -179,6 +181,9 @@ func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone)
 	if gen := z.Current(); gen != nil {
 		gauge(recordsDesc, float64(gen.Records()), labels...)
 		gauge(serialDesc, float64(gen.Serial()), labels...)
+	}
+	if slices.ContainsFunc(z.balancers, func(b *balancer) bool { return !b.line.tasks }) {
+		gauge(targetsDesc, float64(z.targets.Load()), labels...)
 	}
 	for why, n := range z.skipped.Load() {
 		gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)

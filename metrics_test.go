@@ -52,7 +52,7 @@ func gathered(t *testing.T) (names map[string]string, values map[string]float64)
 }
 
 func TestMetrics(t *testing.T) {
-	s, master := tutorial(t, "")
+	s, master := tutorial(t, "vhosts acme.org to 192.0.2.1 nginx.marathon.mesos for external\nvhosts tasks.acme.org to tasks for *")
 	cluster := ""
 	for _, c := range running.clusters {
 		cluster = c.Name
@@ -67,16 +67,17 @@ func TestMetrics(t *testing.T) {
 	})
 	names, values := gathered(t)
 	for metric, want := range map[string]float64{
-		"tasks{cluster=%s}":                                                  10,
-		"agents{cluster=%s}":                                                 2,
-		"frameworks{cluster=%s}":                                             1,
-		"synced{cluster=%s}":                                                 1,
-		"leader_info{cluster=%s,master=%s}":                                  1,
-		"connects_total{cluster=%s,result=ok}":                               1,
-		"events_total{cluster=%s,type=SUBSCRIBED}":                           1,
-		"publish_duration_seconds{cluster=%s}":                               1,
-		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}": 7,
-		"skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}":    0,
+		"tasks{cluster=%s}":                                                                     10,
+		"agents{cluster=%s}":                                                                    2,
+		"frameworks{cluster=%s}":                                                                1,
+		"synced{cluster=%s}":                                                                    1,
+		"leader_info{cluster=%s,master=%s}":                                                     1,
+		"connects_total{cluster=%s,result=ok}":                                                  1,
+		"events_total{cluster=%s,type=SUBSCRIBED}":                                              1,
+		"publish_duration_seconds{cluster=%s}":                                                  1,
+		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}":                    7,
+		"vhosts_target_addresses{server=dns://127.0.0.1:0,view=,zone=acme.org.}":                4,
+		"skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}":                       0,
 		"skipped{reason=reserved,server=dns://127.0.0.1:0,view=,zone=dcos.thisdcos.directory.}": 0,
 	} {
 		metric = strings.Replace(metric, "master=%s", "master="+strings.TrimPrefix(cluster, "http://"), 1)

@@ -12,13 +12,35 @@ import (
 	"github.com/miekg/dns"
 )
 
-// task appends the records of a running task.
+// task appends the records of a running task, and what it claims.
 func (r *rules) task(in cluster.Instance, out *recordSet) {
-	framework := labels(in.Framework.Name)
-	disc, visibility := in.Task.Discovery, mesos.VisibilityFramework
-	if disc != nil {
-		visibility = disc.Visibility
+	visibility := mesos.VisibilityFramework
+	if in.Task.Discovery != nil {
+		visibility = in.Task.Discovery.Visibility
 	}
+	switch {
+	case r.excludes(in.Framework.Framework):
+		r.skipTask(in.Task, filtered, out)
+	case visibility < r.visibility:
+		r.skipTask(in.Task, invisible, out)
+	default:
+		r.names(in, out)
+		r.claims(in, out)
+	}
+}
+
+// skipTask counts a task of which nothing is published.
+func (r *rules) skipTask(t *mesos.Task, why reason, out *recordSet) {
+	out.skip(why)
+	if r.claimsAny(t) {
+		out.skipped[vhost][why]++
+	}
+}
+
+// names appends the records of the names that a task has in the naming schemes.
+func (r *rules) names(in cluster.Instance, out *recordSet) {
+	framework := labels(in.Framework.Name)
+	disc := in.Task.Discovery
 	if disc != nil && disc.Name == "" {
 		disc = nil // Mesos-DNS ignores a DiscoveryInfo without a name
 	}
@@ -28,17 +50,11 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 	}
 	app := label(name, maxLabel)
 	switch {
-	case r.excludes(in.Framework.Framework):
-		out.skip(filtered)
-		return
 	case app == "", framework == "":
 		out.skip(badName)
 		return
 	case slices.Contains(allSubdomains, lastLabel(framework)):
 		out.skip(reserved)
-		return
-	case visibility < r.visibility:
-		out.skip(invisible)
 		return
 	}
 	n := naming{

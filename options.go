@@ -91,6 +91,7 @@ var properties = map[string]property{
 	"startup_timeout": {parse: parseStartupTimeout, min: 1, max: 1},
 	"fallthrough":     {parse: parseFallthrough, max: -1},
 	"frameworks":      {parse: parseFrameworks, min: 1, max: -1, repeats: true},
+	"vhosts":          {parse: parseVHosts, min: 5, max: -1, repeats: true},
 }
 
 // parse parses a stanza. Errors name the property and the value.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
@@ -19,7 +20,10 @@ type publisher struct {
 	changed func(origin string) // tells secondaries that a zone has changed
 	ready   chan struct{}       // closed when a first state is published
 
-	tasks         *taskIndex // nil: nobody asks
+	balancers     []*balancer   // of the "vhosts" lines
+	hosts         cluster.Hosts // knows targets of those outside of the zones
+	status        watch.Status  // as last published
+	tasks         *taskIndex    // nil: nobody asks
 	names         frameworkNames
 	floor         time.Time // serials come after this time
 	warner        warner
@@ -33,17 +37,23 @@ type publishedZone struct {
 	status  zone.Status
 	counts  [reasons]int                 // skipped names, addresses and ports
 	skipped atomic.Pointer[[reasons]int] // counts as last published, for the metrics
+
+	// Only a zone of "vhosts" has these.
+	balancers []*balancer
+	targets   atomic.Int64   // addresses of its targets
+	lost      logstate.State // while they have none
 }
 
 func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready chan struct{}) *publisher {
 	p := &publisher{rules: r, changed: changed, ready: ready, names: newFrameworkNames()}
 	for sch, zs := range zones {
 		for _, z := range zs {
-			pz := &publishedZone{Zone: z}
+			pz := &publishedZone{Zone: z, lost: logstate.State{Log: log}}
 			pz.skipped.Store(new([reasons]int))
 			p.zones[sch] = append(p.zones[sch], pz)
 		}
 	}
+	p.newBalancers()
 	return p
 }
 
@@ -61,20 +71,27 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	}
 	for _, c := range ch.Instances {
 		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.task)
-		p.tasks.replace(c, p.rules, p.before.records, p.after.records)
+		p.tasks.replace(c, p.rules, &p.before, &p.after)
 	}
-	p.floor = status.After
-	now := p.now()
-	for z := range p.all {
-		if z.publish(now, zone.Status{Complete: status.Complete, Stale: status.Stale}) {
-			p.changed(z.Origin)
+	p.floor, p.status = status.After, status
+	for _, zs := range p.zones[:vhost] {
+		for _, z := range zs {
+			p.publishZone(z, status)
 		}
 	}
+	p.publishVHosts()
 	for _, warning := range p.warner.warnings(p.rules, status.Complete) {
 		log.Warning(warning)
 	}
 	if !isClosed(p.ready) {
 		close(p.ready)
+	}
+}
+
+// publishZone publishes a zone, and tells secondaries if they must know.
+func (p *publisher) publishZone(z *publishedZone, status watch.Status) {
+	if z.publish(p.now(), zone.Status{Complete: status.Complete, Stale: status.Stale}) {
+		p.changed(z.Origin)
 	}
 }
 
@@ -129,7 +146,7 @@ func (p *publisher) swap(before, after func(*recordSet)) {
 	before(&p.before)
 	after(&p.after)
 	p.warner.seen.add(&p.after.seen)
-	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) {
+	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) && slices.Equal(p.before.claims, p.after.claims) {
 		return
 	}
 	p.apply(&p.before, -1)
@@ -147,8 +164,8 @@ func (p *publisher) apply(set *recordSet, sign int) {
 	}
 	for i := range set.records {
 		r := &set.records[i]
-		if r.scheme == reverse {
-			if z, rel := p.reverseZone(r.name.Rel); z != nil {
+		if r.scheme == reverse || r.scheme == vhost {
+			if z, rel := p.closest(r.scheme, r.name.Rel); z != nil {
 				z.apply(zone.Rel(strings.Clone(rel)), r.Record, sign) // a copy without the origin
 			}
 			continue
@@ -157,16 +174,19 @@ func (p *publisher) apply(set *recordSet, sign int) {
 			z.apply(r.name, r.Record, sign)
 		}
 	}
+	for _, c := range set.claims {
+		p.balancers[c.line].claim(c, sign)
+	}
 }
 
-// reverseZone returns the most specific reverse zone of name, and name relative to its
+// closest returns the most specific zone of a scheme that name is in, and name relative to its
 // origin. It returns nil if there is none.
-func (p *publisher) reverseZone(name string) (*publishedZone, string) {
+func (p *publisher) closest(sch scheme, name string) (*publishedZone, string) {
 	var (
 		closest *publishedZone
 		rel     string
 	)
-	for _, z := range p.zones[reverse] {
+	for _, z := range p.zones[sch] {
 		if r, ok := z.Relative(name); ok && (closest == nil || len(r) < len(rel)) {
 			closest, rel = z, r
 		}

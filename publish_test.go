@@ -65,6 +65,12 @@ func (rc *randomCluster) task() *mesos.Task {
 	if rc.r.IntN(3) == 0 {
 		t.Ports = []mesos.PortRange{{Begin: 31000, End: uint64(31000 + rc.r.IntN(3))}}
 	}
+	for range rc.r.IntN(4) {
+		key := []string{"GROUP", "0_GROUP", "0_VHOST", "1_VHOST", "1_ENABLED"}[rc.r.IntN(5)]
+		value := []string{"a", "b", "a.acme.org", "a.acme.org,x.a.acme.org", "apps.acme.org", "*.acme.org", "yes"}[rc.r.IntN(7)]
+		t.HAProxy = append(t.HAProxy, mesos.Label{Key: "HAPROXY_" + key, Value: value})
+	}
+	t.Container.Bridged = rc.r.IntN(4) == 0
 	return t
 }
 
@@ -153,8 +159,20 @@ func newTestPublisher(r *rules) *publisher {
 	o := &options{ttl: defaultTTL, rules: *r}
 	o.zones = [schemes][]string{{"mesos.", "second.example."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa.", "0.10.in-addr.arpa."}}
 	o.rules.pointTo = "mesos."
+	for _, args := range []string{
+		"acme.org to 192.0.2.1 master.mesos for a", "acme.org to tasks for b", "apps.acme.org to slave.mesos lb.example tasks for *", "x.a.acme.org to nginx.f.second.example for *",
+	} {
+		if err := parseVHosts(o, strings.Fields(args)); err != nil {
+			panic(err)
+		}
+	}
+	if err := o.completeVHosts(); err != nil {
+		panic(err)
+	}
 	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false)
-	return newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
+	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
+	p.hosts = knownHosts{"lb.example.": {netip.MustParseAddr("192.0.2.9")}}
+	return p
 }
 
 func compareZones(t *testing.T, kept, scratch *publisher) {
@@ -167,6 +185,11 @@ func compareZones(t *testing.T, kept, scratch *publisher) {
 		got, fresh := z.Current(), want[z.Origin].Current()
 		if diff := difference(zoneLines(got), zoneLines(fresh)); diff != "" {
 			t.Fatalf("%s:\n%s", z.Origin, diff)
+		}
+		for _, name := range []string{"", "a", "x.a", "x", "apps"} {
+			if got, want := got.Lookup(name, ".", dns.TypeA, 0, 1).Exists, fresh.Lookup(name, ".", dns.TypeA, 0, 1).Exists; got != want {
+				t.Fatalf("%q exists in %s: %v, want %v", name, z.Origin, got, want)
+			}
 		}
 		if got.Records() != fresh.Records() {
 			t.Fatalf("%s: %d records counted, want %d", z.Origin, got.Records(), fresh.Records())

@@ -21,6 +21,7 @@ const (
 	mesosDNS scheme = iota // T.F, as in Mesos-DNS
 	dcos                   // T.F.containerip, as in DC/OS's Navstar and Spartan
 	reverse                // addresses, which point to names in the first Mesos-DNS zone
+	vhost                  // names that tasks claim, in the zones of "vhosts"
 	schemes
 )
 
@@ -47,11 +48,13 @@ const (
 	filtered                 // excluded by "network", "allow" or "frameworks"
 	badPort                  // outside of 1 to 65535
 	invisible                // DiscoveryInfo.visibility below "visibility"
-	excess                   // beyond maxAddrs or maxPorts
+	excess                   // beyond maxAddrs, maxPorts or maxClaims
+	outside                  // a claimed name in no zone of "vhosts"
+	wildcard                 // a claimed name that stands for many
 	reasons
 )
 
-var reasonNames = [reasons]string{"name", "name_too_long", "reserved", "address", "filtered", "port", "visibility", "excess"}
+var reasonNames = [reasons]string{"name", "name_too_long", "reserved", "address", "filtered", "port", "visibility", "excess", "outside", "wildcard"}
 
 // rules are the naming rules of a stanza: its methods append the records of an object to a
 // recordSet. They are pure, so that the records of an object can be taken back by applying
@@ -65,10 +68,13 @@ type rules struct {
 	frameworks []tenant // empty: any
 	pointTo    string   // forward zone of PTR records, "" without reverse zones
 	nsNames    []string // of the name server, relative to the zones that it is in
+	vhosts     []*vhostLine
+	nsHosts    []string // of the name servers of the zones of "vhosts"
+	origins    []string // of all zones, the longest first
 }
 
-// record is a record in all zones of a scheme. Its name is relative to the zones' origins,
-// except that of a reverse record, which is fully qualified.
+// record is a record in all zones of a scheme, with a name relative to their origins. That of
+// the schemes reverse and vhost is fully qualified, and the record in the zone closest to it.
 type record struct {
 	scheme scheme
 	name   zone.Name
@@ -78,12 +84,13 @@ type record struct {
 // recordSet collects the records of one object, and counts what is skipped.
 type recordSet struct {
 	records []record
+	claims  []claim
 	skipped [schemes][reasons]int
 	seen    seen
 }
 
 func (s *recordSet) reset() {
-	s.records = s.records[:0]
+	s.records, s.claims = s.records[:0], s.claims[:0]
 	s.skipped = [schemes][reasons]int{}
 	s.seen = seen{}
 }

@@ -116,6 +116,7 @@ func (s *stanza) start() {
 		n.run(ctx)
 	}()
 	s.cluster = running.acquire(&s.options.cluster, s.startup)
+	s.publisher.hosts = s.cluster.Resolver
 	running.add(s)
 	s.cluster.Add(s.publisher)
 }

@@ -43,6 +43,11 @@ func (o *options) completeZones() error {
 			return fmt.Errorf("zone %q is in both lists, the plugin's and that of \"containerip\"", origin)
 		}
 	}
+	for _, origin := range o.zones[vhost] {
+		if slices.Contains(o.zones[mesosDNS], origin) || slices.Contains(o.zones[dcos], origin) {
+			return fmt.Errorf("zone %q of \"vhosts\" is also the plugin's or one of \"containerip\"", origin)
+		}
+	}
 	for _, origin := range o.zones[mesosDNS] {
 		rel, ok := zone.Relative(o.nsName, origin)
 		if ok && isMasterOrAgentName(rel) {
@@ -58,7 +63,7 @@ func (o *options) completeZones() error {
 		}
 		o.rules.pointTo = o.zones[mesosDNS][0]
 	}
-	return nil
+	return o.completeVHosts()
 }
 
 // allOrigins returns the origins of all zones.
@@ -67,7 +72,7 @@ func (o *options) allOrigins() []string { return slices.Concat(o.zones[:]...) }
 // bypassZones returns the zones that *cache* must leave alone. A reverse zone is one of them
 // only if no other plugin answers for a part of it.
 func (o *options) bypassZones() []string {
-	zones := slices.Concat(o.zones[mesosDNS], o.zones[dcos])
+	zones := slices.Concat(o.zones[mesosDNS], o.zones[dcos], o.zones[vhost])
 	for _, origin := range o.zones[reverse] {
 		inside := func(zone string) bool { return dns.IsSubDomain(origin, zone) }
 		if !o.fall.Through(origin) && !slices.ContainsFunc(o.fall.Zones, inside) {
@@ -111,12 +116,12 @@ func (o *options) newZones(listening []netip.Addr, journal bool) zoneSet {
 }
 
 // nameServer returns the name of a zone's name server: what "ns" says, or else ns1 in the
-// zone, for a reverse zone in the first forward zone.
+// zone, for a reverse zone and one of "vhosts" in the first Mesos-DNS zone.
 func (o *options) nameServer(sch scheme, origin string) string {
 	switch {
 	case o.nsName != "":
 		return o.nsName
-	case sch == reverse:
+	case (sch == reverse || sch == vhost) && len(o.zones[mesosDNS]) > 0:
 		return zone.Join("ns1", o.zones[mesosDNS][0])
 	}
 	return zone.Join("ns1", origin)

@@ -1,6 +1,7 @@
 package mesos
 
 import (
+	"bytes"
 	"errors"
 	"hash/maphash"
 	"maps"
@@ -24,13 +25,24 @@ const (
 // defaultAgentPort is the default of AgentInfo.port.
 const defaultAgentPort = 5051
 
-// Labels with a meaning for addresses and ports.
+// Labels with a meaning for addresses, ports and names.
 const (
 	networkScope  = "network-scope" // of a port of a DiscoveryInfo
 	vipPrefix     = "VIP_PORT"      // of a task
+	haproxyPrefix = "HAPROXY_"      // of a task
 	dockerAddress = "Docker.NetworkSettings.IPAddress"
 	mesosAddress  = "MesosContainerizer.NetworkSettings.IPAddress"
 )
+
+// Values of DockerInfo.Network. Without one it is HOST.
+const (
+	dockerHost   = 1
+	dockerBridge = 2
+	dockerUser   = 4
+)
+
+// mesosBridge is the network on which agents map ports of their own to containers.
+const mesosBridge = "mesos-bridge"
 
 // errNoState is returned for a SUBSCRIBED without a state, which would empty the cluster.
 var errNoState = errors.New("SUBSCRIBED has no state")
@@ -313,7 +325,10 @@ func (d *decoder) task(b []byte) *Task {
 			f.nested(d.container(f.b, &app.Container))
 		}
 	}
-	f.nested(eachLabel(labels, func(key, value []byte) { d.vipPort(app, key, value) }))
+	f.nested(eachLabel(labels, func(key, value []byte) {
+		d.vipPort(app, key, value)
+		d.haproxy(app, key, value)
+	}))
 	if f.err != nil || t.ID == "" || t.FrameworkID == "" {
 		return nil
 	}
@@ -453,6 +468,7 @@ func (d *decoder) portMapping(b []byte, first protowire.Number, to *[]PortMappin
 // else those of network_infos.
 func (d *decoder) container(b []byte, c *Container) error {
 	var docker, networks []PortMapping
+	mode := uint64(dockerHost)
 	f := scan(b)
 	for f.next() {
 		switch f.num {
@@ -461,7 +477,10 @@ func (d *decoder) container(b []byte, c *Container) error {
 		case 3:
 			g := scan(f.b)
 			for g.next() {
-				if g.num == 3 {
+				switch g.num {
+				case 2:
+					mode = g.u
+				case 3:
 					g.nested(d.portMapping(g.b, 1, &docker))
 				}
 			}
@@ -472,11 +491,13 @@ func (d *decoder) container(b []byte, c *Container) error {
 			networks = append(networks, n.PortMappings...)
 			c.Networks++
 			c.Named = c.Named || n.Name != ""
+			c.Bridged = c.Bridged || n.Name == mesosBridge
 		}
 	}
 	c.PortMappings = networks
 	if c.Docker {
 		c.PortMappings = docker
+		c.Bridged = c.Bridged || mode == dockerHost || mode == dockerBridge
 	}
 	return f.err
 }
@@ -570,6 +591,21 @@ func (d *decoder) vipPort(a *App, key, value []byte) {
 	protocol, _, ok := strings.Cut(string(value), "://")
 	if err == nil && ok {
 		a.VIPPorts = append(a.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
+	}
+}
+
+// haproxy appends a label to a.HAProxy, if it says who claims a host name.
+func (d *decoder) haproxy(a *App, key, value []byte) {
+	k, ok := bytes.CutPrefix(key, []byte(haproxyPrefix))
+	if !ok {
+		return
+	}
+	if _, rest, ok := bytes.Cut(k, []byte("_")); ok {
+		k = rest
+	}
+	switch string(k) {
+	case "VHOST", "GROUP", "ENABLED":
+		a.HAProxy = append(a.HAProxy, Label{d.intern(key), string(value)})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -503,6 +504,37 @@ func TestSharedApps(t *testing.T) {
 	runtime.GC()
 	if n := len(d.apps); n > 50_000 {
 		t.Errorf("%d apps of tasks that are gone are remembered", n)
+	}
+}
+
+// TestClaims decodes what Marathon-LB's labels say, and whether the agent maps a task's ports.
+func TestClaims(t *testing.T) {
+	s := mesostest.NewScript("x")
+	labels := []mesostest.Label{{Key: "HAPROXY_0_VHOST", Value: "a.acme.org"}, {Key: "HAPROXY_12_GROUP", Value: ""}, {Key: "HAPROXY_GROUP", Value: "x"}, {Key: "HAPROXY_1_ENABLED", Value: "no"},
+		{Key: "haproxy_0_vhost", Value: "b"}, {Key: "HAPROXY_0_PATH", Value: "/"}, {Key: "HAPROXY_0_MODE_VHOST", Value: "c"}, {Key: "VHOST", Value: "d"}}
+	task := newDecoder().task(mesostest.Protobuf(s.Task(mesostest.App{Name: "a", Labels: labels}, "t0", 0, "10.0.0.1")))
+	want := []Label{{"HAPROXY_0_VHOST", "a.acme.org"}, {"HAPROXY_12_GROUP", ""}, {"HAPROXY_GROUP", "x"}, {"HAPROXY_1_ENABLED", "no"}}
+	if !slices.Equal(task.HAProxy, want) {
+		t.Errorf("got %v, want %v", task.HAProxy, want)
+	}
+	for _, tc := range []struct {
+		what      string
+		container mesostest.ContainerInfo
+		bridged   bool
+	}{
+		{"Docker without a network", mesostest.ContainerInfo{Type: mesostest.TypeDocker, Docker: &mesostest.DockerInfo{}}, true},
+		{"Docker on the host's", mesostest.ContainerInfo{Type: mesostest.TypeDocker, Docker: &mesostest.DockerInfo{Network: 1}}, true},
+		{"Docker's bridge", mesostest.ContainerInfo{Type: mesostest.TypeDocker, Docker: &mesostest.DockerInfo{Network: 2}}, true},
+		{"Docker on a network", mesostest.ContainerInfo{Type: mesostest.TypeDocker, Docker: &mesostest.DockerInfo{Network: 4}}, false},
+		{"mesos-bridge", mesostest.ContainerInfo{Type: 2, NetworkInfos: []mesostest.NetworkInfo{{Name: "mesos-bridge"}}}, true},
+		{"a network", mesostest.ContainerInfo{Type: 2, NetworkInfos: []mesostest.NetworkInfo{{Name: "calico"}}}, false},
+		{"Mesos", mesostest.ContainerInfo{Type: 2}, false},
+	} {
+		message := s.Task(mesostest.App{Name: "a"}, "t0", 0)
+		message.Container = &tc.container
+		if got := newDecoder().task(mesostest.Protobuf(message)).Container.Bridged; got != tc.bridged {
+			t.Errorf("%s: bridged: %v", tc.what, got)
+		}
 	}
 }
 

@@ -95,10 +95,13 @@ func (e *encoder) task(t *Task) {
 		e.nested(7, func() { e.ports(t.Ports) })
 	}
 	e.status(&t.Status)
-	if len(t.VIPPorts) > 0 {
+	if len(t.VIPPorts)+len(t.HAProxy) > 0 {
 		e.nested(11, func() {
 			for _, v := range t.VIPPorts {
 				e.label(vipPrefix+strconv.Itoa(v.Index), v.Protocol+"://")
+			}
+			for _, l := range t.HAProxy {
+				e.label(l.Key, l.Value)
 			}
 		})
 	}
@@ -178,11 +181,22 @@ func (e *encoder) portMappings(num protowire.Number, mappings []PortMapping) {
 func (e *encoder) container(c *Container) {
 	if c.Docker {
 		e.varint(1, 1)
-		e.nested(3, func() { e.portMappings(3, c.PortMappings) })
+		e.nested(3, func() {
+			if c.Bridged {
+				e.varint(2, dockerBridge)
+			} else {
+				e.varint(2, dockerUser)
+			}
+			e.portMappings(3, c.PortMappings)
+		})
 	}
 	for i := range c.Networks {
 		e.nested(7, func() {
-			if i == 0 && c.Named {
+			switch {
+			case i > 0 || !c.Named:
+			case c.Bridged && !c.Docker:
+				e.string(6, mesosBridge)
+			default:
 				e.string(6, "named") // which name is not known any more, and does not matter
 			}
 			if i == 0 && !c.Docker {

@@ -35,9 +35,11 @@ func TestWriteState(t *testing.T) {
 			case 1:
 				task.Status.Labels = &StatusLabels{Docker: []netip.Addr{ParseAddr("192.0.2.1")}, Mesos: []netip.Addr{ParseAddr("192.0.2.1")}}
 				task.VIPPorts = append(task.VIPPorts, VIPPort{3, "tcp"}, VIPPort{0, "udp"})
+				task.Container = Container{Bridged: true, Named: true, Networks: 1}
 			case 2:
 				task.Status.Health = Unhealthy
-				task.Container = Container{Docker: true, Named: true, Networks: 2, PortMappings: []PortMapping{{31000, 80, "tcp"}, {31001, 81, ""}}}
+				task.HAProxy = []Label{{"HAPROXY_0_VHOST", "a.acme.org, b.acme.org"}, {"HAPROXY_GROUP", ""}}
+				task.Container = Container{Docker: true, Bridged: i%8 == 2, Named: true, Networks: 2, PortMappings: []PortMapping{{31000, 80, "tcp"}, {31001, 81, ""}}}
 			case 3:
 				task.Discovery = &Discovery{Visibility: VisibilityExternal, Ports: []Port{{Number: 80, Host: true}, {Number: 99999, Name: "x", Protocol: "udp"}}}
 			}

@@ -67,7 +67,11 @@ type App struct {
 	Discovery *Discovery // nil without a DiscoveryInfo
 	Container Container  // port mappings of the ContainerInfo
 	VIPPorts  []VIPPort  // labels VIP_PORTn
+	HAProxy   []Label    // labels HAPROXY_…, which Marathon-LB reads, that say who claims a host name
 }
+
+// Label is a v1 Label of a task.
+type Label struct{ Key, Value string }
 
 // Discovery is a v1 DiscoveryInfo.
 type Discovery struct {
@@ -87,6 +91,7 @@ type Port struct {
 // Container is what a v1 ContainerInfo says about ports and networks.
 type Container struct {
 	Docker       bool          // type is DOCKER
+	Bridged      bool          // it is reached at the agent: DockerInfo.network is HOST or BRIDGE, or a network is mesos-bridge
 	Named        bool          // a network_info has a name
 	Networks     int           // number of network_infos
 	PortMappings []PortMapping // of docker if Docker, else of network_infos
@@ -172,7 +177,7 @@ func (t *Task) Equal(o *Task) bool {
 }
 
 func equalApps(a, o *App) bool {
-	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts)
+	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts) && slices.Equal(a.HAProxy, o.HAProxy)
 }
 
 func (d *Discovery) equal(o *Discovery) bool {
@@ -183,7 +188,7 @@ func (d *Discovery) equal(o *Discovery) bool {
 }
 
 func (c *Container) equal(o *Container) bool {
-	return c.Docker == o.Docker && c.Named == o.Named && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
+	return c.Docker == o.Docker && c.Bridged == o.Bridged && c.Named == o.Named && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
 }
 
 func (s *Status) equal(o *Status) bool {

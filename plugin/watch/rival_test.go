@@ -436,6 +436,8 @@ func (s *statuses) Publish(_ *cluster.Changes, status Status) {
 	s.all = append(s.all, status.Complete)
 }
 
+func (*statuses) HostsChanged([]string) {}
+
 // TestRival_Doubts has the first's heartbeat be late while the third is being subscribed to, which
 // takes long or never ends: from then on nothing is denied, not even for the moment in which
 // the third takes over.

@@ -77,6 +77,9 @@ type Observer interface {
 type Sink interface {
 	// Publish takes changes; the first are the whole cluster. What they point to never changes.
 	Publish(changes *cluster.Changes, status Status)
+	// HostsChanged tells which hosts the Resolver has looked up. Whoever still needs one must ask
+	// the Resolver for it again.
+	HostsChanged(hosts []string)
 }
 
 // Status tells how far the published records can be trusted.
@@ -373,8 +376,12 @@ func (w *Watcher) applyFailure(err error, at time.Time) {
 
 // hostsChanged applies the addresses of hostnames that were looked up.
 func (w *Watcher) hostsChanged() {
-	for _, host := range w.Resolver.LookedUp() {
+	hosts := w.Resolver.LookedUp()
+	for _, host := range hosts {
 		w.model.HostChanged(host)
+	}
+	for _, s := range w.sinks {
+		s.HostsChanged(hosts)
 	}
 	w.resolveMasters()
 	w.markDirty(time.Now())

@@ -100,6 +100,8 @@ func (r *recorder) Publish(ch *cluster.Changes, status Status) {
 	}
 }
 
+func (*recorder) HostsChanged([]string) {}
+
 // take returns what was observed since the last call.
 func (r *recorder) take() string {
 	r.mu.Lock()
@@ -304,6 +306,8 @@ func (c *counting) Publish(ch *cluster.Changes, _ Status) {
 	}
 }
 
+func (*counting) HostsChanged([]string) {}
+
 // TestMalformed_CountedOnce polls a state with malformed objects: they count when they
 // appear, and not at each poll.
 func TestMalformed_CountedOnce(t *testing.T) {
@@ -373,6 +377,8 @@ func (r *removals) Publish(ch *cluster.Changes, _ Status) {
 		}
 	}
 }
+
+func (*removals) HostsChanged([]string) {}
 
 // TestExpire_Backlog fails over, and has what the agent tells wait for a busy loop for longer
 // than the agent has time: it counts all the same.

@@ -7,7 +7,7 @@ import "slices"
 type node struct {
 	rel      string
 	rrs      []rr         // sorted by compareRR
-	children [subs]uint32 // for each Sub, the number of names that exist directly below
+	children [subs]uint32 // for each Sub, the number of names that exist directly below, and of claims
 	counted  [subs]bool   // for each Sub, whether the parent counts this name in its children
 	tx       uint32       // the transaction that made the node and may change it; only the writer reads it
 }

@@ -65,6 +65,22 @@ func (tx *Tx) Remove(name Name, r Record) bool {
 	return true
 }
 
+// Claim makes name exist, with or without records, until Unclaim takes it back. It does
+// nothing, and returns false, if name does not fit into this zone.
+func (tx *Tx) Claim(name Name) bool { return tx.claim(name, 1) }
+
+// Unclaim takes back one Claim of the same name.
+func (tx *Tx) Unclaim(name Name) bool { return tx.claim(name, -1) }
+
+func (tx *Tx) claim(name Name, n int) bool {
+	if !tx.zone.fits(name) {
+		return false
+	}
+	name = tx.zone.split(name)
+	tx.own(name.Rel).children[name.Sub] += uint32(n)
+	return true
+}
+
 func (tx *Tx) fits(name Name, r Record) bool {
 	return tx.zone.fits(name) && tx.zone.fits(r.Target())
 }

@@ -1,0 +1,321 @@
+package calicomesos
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
+	"github.com/calicomesos/calicomesos/plugin/watch"
+
+	"github.com/miekg/dns"
+)
+
+// marathonLBDeviation returns what is answered for a name that Marathon-LB routes, and false if
+// that is nothing, by design.
+func marathonLBDeviation(host string, state *mesostest.GetState) (name string, answered bool) {
+	name, _, _ = strings.Cut(host, ":") // Marathon-LB matches the whole Host header
+	name = strings.TrimSuffix(name, ".")
+	for _, r := range name {
+		if r == '*' || r >= 0x80 { // wildcards, and names that DNS knows in their ASCII form
+			return "", false
+		}
+	}
+	for _, t := range state.Tasks.Tasks { // Marathon-LB goes on with tasks that are unreachable
+		for _, l := range t.Labels.Labels {
+			if t.State == mesostest.TaskRunning && strings.HasSuffix(l.Key, "_VHOST") && strings.Contains(strings.ToLower(l.Value), host) {
+				return name, true
+			}
+		}
+	}
+	return "", false
+}
+
+// TestMarathonLB compares the names that tasks claim with those that Marathon-LB routes, for each
+// group, and the tasks' addresses with its servers.
+func TestMarathonLB(t *testing.T) {
+	for _, dir := range dataDirs() {
+		files, err := filepath.Glob(filepath.Join(dir, "marathon-lb", "*.vhosts.txt"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no recordings in %s: %v", dir, err)
+		}
+		for _, file := range files {
+			name := strings.TrimSuffix(file, ".vhosts.txt")
+			t.Run(filepath.Base(dir)+"/"+filepath.Base(name), func(t *testing.T) { compareMarathonLB(t, file, readState(t, name+".json")) })
+		}
+	}
+}
+
+func compareMarathonLB(t *testing.T, file string, state *mesostest.GetState) {
+	master := mesostest.NewMaster(0)
+	master.Load(state)
+	server := mesostest.Start(master)
+	defer server.Close()
+	for group, want := range routed(t, file, state) {
+		s := startServer(t, fmt.Sprintf("transfer {\n to *\n}\n%s {\n master %s\n vhosts acme.org to tasks for %[3]s\n vhosts example.com to tasks for %[3]s\n}", pluginName, server.URL, group))
+		got := make(lines)
+		for _, origin := range []string{"acme.org.", "example.com."} {
+			rrs, err := s.axfr(origin)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range served(rrs) {
+				got[line] = true
+			}
+		}
+		if diff := difference(got, want); diff != "" {
+			t.Errorf("group %s:\n%s", group, diff)
+		}
+		s.stop()
+	}
+}
+
+// routed reads what Marathon-LB routes, by group: GROUP HOST SERVER…, with the deviations.
+func routed(t *testing.T, file string, state *mesostest.GetState) map[string]lines {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := make(map[string]lines)
+	for line := range strings.Lines(string(b)) {
+		words := strings.Fields(line)
+		group := words[0]
+		if all[group] == nil {
+			all[group] = make(lines)
+		}
+		name, ok := marathonLBDeviation(words[1], state)
+		if !ok {
+			continue
+		}
+		for _, server := range words[2:] {
+			all[group][fmt.Sprintf("A %s. %s", name, netip.MustParseAddrPort(server).Addr())] = true
+		}
+	}
+	if len(all) < 2 {
+		t.Fatalf("%s has only %d groups", file, len(all))
+	}
+	return all
+}
+
+// claimsOf is a publisher of claims, and a task that claims mytask.acme.org.
+type claimsOf struct {
+	*publisher
+	task *mesos.Task
+}
+
+func newClaims(t *testing.T, properties string) *claimsOf {
+	t.Helper()
+	o, err := parseStanza(fmt.Sprintf("calicomesos {\n%s\n}", properties))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &claimsOf{publisher: newPublisher(&o.rules, o.newZones(nil, true), func(string) {}, make(chan struct{}))}
+	c.hosts = knownHosts{}
+	c.task = &mesos.Task{
+		ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", State: mesos.TaskRunning,
+		App: &mesos.App{
+			Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}},
+			HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "mytask.acme.org"}, {Key: "HAPROXY_GROUP", Value: "external"}},
+		},
+	}
+	return c
+}
+
+// instance returns a task as it is published.
+func instance(task *mesos.Task) cluster.Instance {
+	return cluster.Instance{
+		Task: task, Framework: &cluster.Framework{Framework: &mesos.Framework{ID: "x-0000", Name: "marathon"}},
+		Agent: &cluster.Agent{Agent: &mesos.Agent{ID: "x-S0"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
+	}
+}
+
+// publish publishes that a task runs, or has ended.
+func (c *claimsOf) publish(status watch.Status, running bool) {
+	change := cluster.Change[cluster.Instance]{New: instance(c.task)}
+	if !running {
+		change.Old, change.New = change.New, change.Old
+	}
+	c.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Instance]{change}}, status)
+}
+
+// look answers for a name in the zone acme.org.
+func (c *claimsOf) look(rel string) (addrs []netip.Addr, exists bool) {
+	gen := c.zones[vhost][0].Current()
+	return addressesOf(gen, rel, rel+".acme.org."), gen.Lookup(rel, rel+".acme.org.", dns.TypeA, 0, 10).Exists
+}
+
+// knownHosts are hosts that were looked up.
+type knownHosts map[string][]netip.Addr
+
+func (h knownHosts) Addrs(host string) []netip.Addr       { return h[host] }
+func (h knownHosts) TenantAddrs(host string) []netip.Addr { return h[host] }
+
+// TestClaims_LookedUp follows a target that is looked up: a claimed name is not denied before
+// that, exists without addresses, and has those that the target has.
+func TestClaims_LookedUp(t *testing.T) {
+	hosts := knownHosts{}
+	c := newClaims(t, "vhosts acme.org to lb.example for external")
+	c.hosts = hosts
+	c.publish(watch.Status{Complete: true}, true)
+	if gen := c.zones[vhost][0].Current(); gen.Complete() {
+		t.Error("the zone is complete before the target is looked up")
+	}
+	c.HostsChanged([]string{"other.example."})
+	c.HostsChanged([]string{"lb.example."})
+	if addrs, exists := c.look("mytask"); len(addrs) != 0 || !exists || !c.zones[vhost][0].Current().Complete() {
+		t.Errorf("without an address: %v, exists: %v", addrs, exists)
+	}
+	serial := c.zones[vhost][0].Current().Serial()
+	for _, want := range [][]netip.Addr{{netip.MustParseAddr("192.0.2.1")}, {netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::2")}} {
+		hosts["lb.example."] = want
+		c.HostsChanged([]string{"lb.example."})
+		if addrs, _ := c.look("mytask"); !slices.Equal(addrs, want) {
+			t.Errorf("got %v, want %v", addrs, want)
+		}
+		if now := c.zones[vhost][0].Current().Serial(); now == serial {
+			t.Error("the serial has not moved")
+		}
+	}
+	delete(hosts, "lb.example.") // a lookup fails: the last answer is kept
+	c.HostsChanged([]string{"lb.example."})
+	if addrs, _ := c.look("mytask"); len(addrs) != 2 {
+		t.Errorf("got %v after a lookup that failed", addrs)
+	}
+	if got := c.zones[vhost][0].targets.Load(); got != 2 {
+		t.Errorf("%d addresses of targets are told", got)
+	}
+	c.publish(watch.Status{Complete: true}, false)
+	if addrs, exists := c.look("mytask"); len(addrs) != 0 || exists {
+		t.Errorf("a name that nobody claims any more: %v, exists: %v", addrs, exists)
+	}
+	if got, want := c.zones[vhost][0].Current().Records(), 2; got != want {
+		t.Errorf("%d records are left", got)
+	}
+}
+
+// TestClaims_BeforeAnyState has a lookup end before there is a state to publish.
+func TestClaims_BeforeAnyState(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to lb.example for external")
+	c.HostsChanged([]string{"lb.example."})
+	if c.zones[vhost][0].Current() != nil {
+		t.Error("a zone is published before there is a state")
+	}
+	c.publish(watch.Status{Complete: true}, true)
+	if !c.zones[vhost][0].Current().Complete() {
+		t.Error("the lookup is forgotten")
+	}
+}
+
+// TestClaims_Incomplete keeps the address of a target in a zone of the stanza while that does
+// not know it, and answers what it knows.
+func TestClaims_Incomplete(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to slave.mesos for external")
+	agent := &cluster.Agent{Agent: &mesos.Agent{ID: "x-S0", Port: 5051}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}
+	gone := cluster.Change[*cluster.Agent]{Old: agent}
+	c.Publish(&cluster.Changes{Agents: []cluster.Change[*cluster.Agent]{{New: agent}}}, watch.Status{Complete: true})
+	c.publish(watch.Status{Complete: true}, true)
+	for _, step := range []struct {
+		what   string
+		change cluster.Change[*cluster.Agent]
+		status watch.Status
+		addrs  int
+	}{
+		{"as it is", cluster.Change[*cluster.Agent]{}, watch.Status{Complete: true}, 1},
+		{"the agent is away, and may return", gone, watch.Status{}, 1},
+		{"the agent is gone", cluster.Change[*cluster.Agent]{}, watch.Status{Complete: true}, 0},
+	} {
+		ch := &cluster.Changes{}
+		if step.change.Old != nil {
+			ch.Agents = append(ch.Agents, step.change)
+		}
+		c.Publish(ch, step.status)
+		if addrs, exists := c.look("mytask"); len(addrs) != step.addrs || !exists {
+			t.Errorf("%s: %v, exists: %v", step.what, addrs, exists)
+		}
+	}
+}
+
+// TestClaims_Excess takes a bounded number of names and of targets' addresses.
+func TestClaims_Excess(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to lb.example for external")
+	hosts := knownHosts{}
+	for i := range 100 {
+		hosts["lb.example."] = append(hosts["lb.example."], netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+	}
+	c.hosts = hosts
+	value := "a.acme.org"
+	for i := range maxClaims + 5 {
+		value += fmt.Sprintf(",%d.acme.org", i)
+	}
+	c.task.HAProxy[0].Value = value
+	c.publish(watch.Status{Complete: true}, true)
+	z := c.zones[vhost][0]
+	if got := len(c.balancers[0].claimed); got != maxClaims || z.skipped.Load()[excess] != 6 {
+		t.Errorf("%d names are claimed, %d in excess", got, z.skipped.Load()[excess])
+	}
+	if addrs := z.targets.Load(); addrs != maxAddrs {
+		t.Errorf("%d addresses", addrs)
+	}
+}
+
+// TestClaims_TooLong has a claim that fits a name, and not the zone's records.
+func TestClaims_TooLong(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to 192.0.2.1 for external")
+	long := strings.Repeat(strings.Repeat("l", 60)+".", 4)
+	c.task.HAProxy[0].Value = long + "acme.org," + long + "xx.acme.org"
+	c.publish(watch.Status{Complete: true}, true)
+	if got := c.zones[vhost][0].skipped.Load()[longName]; got != 1 {
+		t.Errorf("%d names are too long, want 1", got)
+	}
+}
+
+// TestClaims_Served asks a server for claimed names while the balancer that they lead to moves.
+func TestClaims_Served(t *testing.T) {
+	m := mesostest.NewMaster(0)
+	m.Load(readState(t, "testdata/marathon-lb/tutorial.json"))
+	master := mesostest.Start(m)
+	defer master.Close()
+	s := startServer(t, fmt.Sprintf("cache\nmetadata\n%s {\n master %s\n vhosts acme.org to nginx.marathon.slave.mesos for external\n}", pluginName, master.URL))
+	want := answers(s.ask("nginx.marathon.slave.mesos.", dns.TypeA))
+	if got := answers(s.ask("MyTask.acme.org.", dns.TypeA)); got != want || got == "" {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if r := s.ask("mytask.acme.org.", dns.TypeAAAA); r.Rcode != dns.RcodeSuccess || len(r.Ns) != 1 || r.Ns[0].Header().Name != "acme.org." {
+		t.Errorf("AAAA of a claimed name:\n%v", r)
+	}
+	if r := s.ask("nobody.acme.org.", dns.TypeA); r.Rcode != dns.RcodeNameError {
+		t.Errorf("a name that nobody claims:\n%v", r)
+	}
+	if r := s.ask("acme.org.", dns.TypeNS); len(r.Answer) != 1 || r.Answer[0].(*dns.NS).Ns != "ns1.mesos." {
+		t.Errorf("NS:\n%v", r)
+	}
+}
+
+// TestHostsChanged_Watched has a watcher tell a stanza that a target's name was looked up.
+func TestHostsChanged_Watched(t *testing.T) {
+	m := mesostest.NewMaster(0)
+	m.Load(readState(t, "testdata/marathon-lb/tutorial.json"))
+	master := mesostest.Start(m)
+	defer master.Close()
+	s := startServer(t, fmt.Sprintf("%s {\n master %s\n vhosts acme.org to lb.example for external\n}", pluginName, master.URL))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for ctx.Err() == nil { // the lookup fails at once: tests resolve nothing
+		if r := s.ask("mytask.acme.org.", dns.TypeA); r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0 {
+			return
+		} else if r.Rcode != dns.RcodeServerFailure {
+			t.Fatalf("got\n%v", r)
+		}
+	}
+	t.Error("the name of a target that has no address is not answered")
+}
+
+var _ cluster.Hosts = knownHosts{}
