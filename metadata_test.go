@@ -30,7 +30,7 @@ func (f *from) RemoteAddr() net.Addr { return &net.UDPAddr{IP: net.ParseIP(f.add
 
 // TestMetadata looks names and clients up while tasks change.
 func TestMetadata(t *testing.T) {
-	p := newTestPublisher(&rules{sources: []source{netinfo, host}, health: true, frameworks: []tenant{{name: "marathon"}, {name: "chronos"}}})
+	p := newTestPublisher(&rules{sources: []source{netinfo, host}, health: true, frameworks: []tenant{{name: "marathon"}, {name: "chronos"}}}, claimedZones...)
 	zones := zoneSet{}
 	c := &CalicoMesos{}
 	for sch, zs := range p.zones {

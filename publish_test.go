@@ -134,7 +134,7 @@ func TestSameTruthTwice(t *testing.T) {
 		"all":     {sources: []source{auto, netinfo, host}, networks: []string{"m-net1"}, health: true, allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/28")}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			kept := newTestPublisher(&r)
+			kept := newTestPublisher(&r, claimedZones...)
 			rc := &randomCluster{rand.New(rand.NewPCG(seed, 1)), cluster.New(nil)}
 			for step := range 4000 {
 				rc.step()
@@ -146,7 +146,7 @@ func TestSameTruthTwice(t *testing.T) {
 				if step%10 != 0 {
 					continue
 				}
-				scratch := newTestPublisher(&r)
+				scratch := newTestPublisher(&r, claimedZones...)
 				all := rc.current.Full()
 				scratch.Publish(&all, watch.Status{Complete: true})
 				compareZones(t, kept, scratch)
@@ -155,13 +155,16 @@ func TestSameTruthTwice(t *testing.T) {
 	}
 }
 
-func newTestPublisher(r *rules) *publisher {
+// claimedZones are zones of "vhosts" with all kinds of targets.
+var claimedZones = []string{
+	"acme.org to 192.0.2.1 master.mesos for a", "acme.org to tasks for b", "apps.acme.org to slave.mesos lb.example tasks for *", "x.a.acme.org to nginx.f.second.example for *",
+}
+
+func newTestPublisher(r *rules, vhosts ...string) *publisher {
 	o := &options{ttl: defaultTTL, rules: *r}
 	o.zones = [schemes][]string{{"mesos.", "second.example."}, {"dcos.thisdcos.directory."}, {"10.in-addr.arpa.", "0.10.in-addr.arpa."}}
 	o.rules.pointTo = "mesos."
-	for _, args := range []string{
-		"acme.org to 192.0.2.1 master.mesos for a", "acme.org to tasks for b", "apps.acme.org to slave.mesos lb.example tasks for *", "x.a.acme.org to nginx.f.second.example for *",
-	} {
+	for _, args := range vhosts {
 		if err := parseVHosts(o, strings.Fields(args)); err != nil {
 			panic(err)
 		}
@@ -229,10 +232,10 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
-// newLargePublisher returns a publisher of a zone of each scheme.
+// newLargePublisher returns a publisher of a zone of each naming scheme, and a reverse one.
 func newLargePublisher() *publisher {
 	p := newTestPublisher(&rules{sources: []source{netinfo, host}})
-	for sch := range p.zones {
+	for sch := range vhost {
 		p.zones[sch] = p.zones[sch][:1]
 	}
 	return p
