@@ -5,13 +5,15 @@ SOAK ?= 1h
 BENCH ?= .
 COUNT ?= 6
 BASELINE = docs/performance/baseline.txt
-FUZZ = plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead .:FuzzStanza .:FuzzNames .:FuzzServeDNS
+FUZZ = plugin/api:FuzzRequest plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead .:FuzzStanza .:FuzzNames .:FuzzServeDNS
 
 # Tools run by version, so that they find the same everywhere.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help build run test e2e soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
+MODULES = . test/acceptance
+
+.PHONY: help build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -33,15 +35,23 @@ e2e: build ## test the whole program with real peers (4 minutes; root, installs 
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -v ./test/...
 
+acceptance: build ## test the page in Chromium (1 minute; root, installs Debian packages)
+	test/install-peers.sh chromium
+	cd test/acceptance && $(GO) test -count=1 -v ./...
+
 soak: build ## fail masters, ZooKeeper and CoreDNS at random for SOAK=1h (as e2e)
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -run '^TestChaos$$' -timeout 0 -v ./test -args -chaos $(SOAK)
 
 lint: ## run gofmt, vet, go mod tidy and golangci-lint (3 minutes)
 	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
-	$(GO) vet -tags e2e ./...
-	$(GO) mod tidy -diff
-	$(GO) run $(LINT) run --build-tags e2e ./...
+	@for module in $(MODULES); do \
+		echo "$$module"; \
+		(cd $$module && $(GO) vet -tags e2e ./... && $(GO) mod tidy -diff) || exit 1; \
+	done
+	@for module in $(MODULES); do \
+		(cd $$module && $(GO) run $(LINT) run --build-tags e2e ./...) || exit 1; \
+	done
 
 bench: ## compare benchmarks with docs/performance/baseline.txt; BENCH=ServeDNS selects (15 minutes)
 	@mkdir -p bin

@@ -20,6 +20,7 @@
 //	calicomesos.go     answers the next query from what is published
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed
 //	metadata.go        tells other plugins whose name it is, and which task asks
+//	insight.go         tells plugin/api of the stanza, and explain.go why a name answers so
 //
 // plugin/watch and what it stands on know no DNS; this package knows no protobuf, nothing of
 // the masters' HTTP and nothing of how a leader is found.
@@ -28,16 +29,16 @@
 //
 // options.go parses a stanza into options, zones.go makes zones of them, and setup.go starts
 // and stops the stanza. mesos.go has the watchers: stanzas that watch a cluster in the same
-// way share one, also across a reload.
+// way share one, also across a reload. http.go has the servers of the API, likewise.
 //
 // # Goroutines
 //
 // CoreDNS calls ServeDNS, Transfer and the metrics in goroutines of its own. They read zones
-// through one atomic pointer each, without a lock. The loop
-// of a watcher is the only writer: it calls the publishers of the stanzas. A stanza owns the
-// goroutines of its notifier, one for each secondary. A watcher owns those that package watch
-// lists. They end before the stop of their owner returns. The goroutine of a transfer ends when
-// *transfer* has read it, or does not read on.
+// through one atomic pointer each, without a lock. The loop of a watcher is the only writer: it
+// calls the publishers of the stanzas. A stanza owns the goroutines of its notifier, one for each
+// secondary; a server of the API owns its own, and a watcher those that package watch lists. They
+// end before the stop of their owner returns. The goroutine of a transfer ends when *transfer* has
+// read it, or does not read on.
 package calicomesos
 
 import (

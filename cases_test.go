@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -104,6 +105,35 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestExplain publishes the cluster of each case, and asks why names answer what they answer.
+func TestExplain(t *testing.T) {
+	for _, tc := range readCases(t, "explain.txt") {
+		t.Run(tc.name, func(t *testing.T) {
+			c := &ruleCase{t: t}
+			questions, absent := tc.take("? "), tc.take("! ")
+			for _, line := range tc.lines {
+				c.state(line)
+			}
+			i := c.insight()
+			for n, q := range append(slices.Clone(questions), absent...) {
+				name, want, _ := strings.Cut(q, ": ")
+				e, err := i.Explain(t.Context(), c.spell(name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				said := append([]string{e.Rcode}, slices.Concat(e.Answer, e.Reasons)...)
+				for _, task := range e.Tasks {
+					said = append(said, fmt.Sprintf("%s published=%v source=%s addresses=%v", task.ID, task.Published, task.Source, task.Addresses))
+					said = append(said, task.Skipped...)
+				}
+				if text := strings.Join(said, "\n"); strings.Contains(text, c.spell(want)) != (n < len(questions)) {
+					t.Errorf("%s: %q is in it: %v\n%s", name, want, n >= len(questions), text)
+				}
+			}
+		})
+	}
+}
+
 // ruleCase is the cluster of a case: options, and a state that begins as the fixture.
 type ruleCase struct {
 	t          *testing.T
@@ -113,6 +143,7 @@ type ruleCase struct {
 	agents     []*mesos.Agent
 	masters    *cluster.Masters
 	none       map[string]bool // kinds of objects that the case has none of
+	incomplete bool            // the state of the cluster is
 	only       string          // the domain that the case is about; "": all
 }
 
@@ -134,6 +165,8 @@ func (c *ruleCase) state(line string) {
 		name, args = args[0], args[1:]
 	}
 	switch kind {
+	case "incomplete":
+		c.incomplete = true
 	case "only":
 		c.only = name + "."
 	case "options":
@@ -254,8 +287,10 @@ func (c *ruleCase) task(name string, args []string) {
 			key, value, _ := strings.Cut(v, ":")
 			task.HAProxy = append(task.HAProxy, mesos.Label{Key: "HAPROXY_" + key, Value: strings.ReplaceAll(c.repeat(value), "~", " ")})
 		},
-		"agent": func(v string) { task.AgentID = v },
-		"id":    func(v string) { task.ID = v },
+		"agent":     func(v string) { task.AgentID = v },
+		"framework": func(v string) { task.FrameworkID = v },
+		"state":     func(v string) { task.State = mesos.TaskState(c.number(v)) },
+		"id":        func(v string) { task.ID = v },
 	})
 	c.tasks = append(c.tasks, task)
 }
@@ -278,8 +313,8 @@ func (c *ruleCase) mappings(text string) []mesos.PortMapping {
 	return all
 }
 
-// publish returns the records of all zones, and the counts of skipped things other than 0.
-func (c *ruleCase) publish() (records []string, skipped map[string]int) {
+// insight publishes the cluster, and returns what the API tells of it.
+func (c *ruleCase) insight() *insight {
 	o, err := parseStanza(fmt.Sprintf("calicomesos mesos 192.0.2.0/24 fd00::/16 {\n containerip dcos\n%s\n}", strings.Join(c.options, "\n")))
 	if err != nil {
 		c.t.Fatal(err)
@@ -300,9 +335,26 @@ func (c *ruleCase) publish() (records []string, skipped map[string]int) {
 		model.SetMasters(c.masters)
 	}
 	ch := model.Flush()
-	p.Publish(&ch, watch.Status{Complete: true})
-	skipped = make(map[string]int)
+	p.Publish(&ch, watch.Status{Complete: !c.incomplete})
+	plugin := &CalicoMesos{Fall: o.fall, ready: p.ready}
 	for z := range p.all {
+		plugin.zones = append(plugin.zones, z.Zone)
+	}
+	return &insight{plugin: plugin, options: o, zones: p.zones, take: func(context.Context) (*cluster.View, error) {
+		v := model.Collect()
+		defer v.End()
+		for done := false; !done; {
+			done = v.Step()
+		}
+		return v.View(), nil
+	}}
+}
+
+// publish returns the records of all zones, and the counts of skipped things other than 0.
+func (c *ruleCase) publish() (records []string, skipped map[string]int) {
+	skipped = make(map[string]int)
+	i := c.insight()
+	for _, z := range slices.Concat(i.zones[:]...) {
 		if c.only != "" && !dns.IsSubDomain(c.only, z.Origin) {
 			continue
 		}
@@ -468,7 +520,7 @@ func describeOptions(o *options) []string {
 		{"ipsources", anys(sources)}, {"network", anys(o.rules.networks)}, {"allow", anys(o.rules.allow)},
 		{"health", []any{o.rules.health}}, {"visibility", []any{visibility}}, {"frameworks", anys(frameworks)},
 		{"ns", append([]any{o.nsName}, anys(o.nsAddrs)...)}, {"ttl", []any{o.ttl}}, {"poll", []any{o.cluster.poll}},
-		{"vhosts", anys(vhosts)}, {"startup_timeout", []any{o.startupTimeout}}, {"fallthrough", anys(o.fall.Zones)},
+		{"vhosts", anys(vhosts)}, {"http", []any{o.http, o.httpOpen}}, {"startup_timeout", []any{o.startupTimeout}}, {"fallthrough", anys(o.fall.Zones)},
 	} {
 		line := l.name
 		for _, v := range l.values {

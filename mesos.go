@@ -21,8 +21,9 @@ var running registry
 // registry has the running stanzas, and the watchers that they share.
 type registry struct {
 	mu       sync.Mutex
-	stanzas  []*stanza         // in the order of their starts
-	clusters []*watchedCluster // in the order of their starts
+	stanzas  []*stanza             // in the order of their starts
+	clusters []*watchedCluster     // in the order of their starts
+	web      map[string]*webServer // by address
 }
 
 // watchedCluster is a watcher and the number of stanzas that use it.

@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
@@ -26,6 +27,8 @@ var (
 		"Counter of agents, frameworks and tasks that had changed without an event when they were compared with the master."), []string{"cluster"})
 	savesTotal = promauto.NewCounterVec(counter("snapshot_writes_total",
 		"Counter of snapshots written to the file, by result: ok or failed."), []string{"cluster", "result"})
+	requestsTotal = promauto.NewCounterVec(counter("http_requests_total",
+		"Counter of requests to the HTTP API, by the pattern of the path and the status."), []string{"path", "code"})
 	publishDuration = promauto.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "publish_duration_seconds",
 		Help:    "Histogram of the time from the arrival of an event to the changed answers.",
@@ -35,6 +38,11 @@ var (
 
 func counter(name, help string) prometheus.CounterOpts {
 	return prometheus.CounterOpts{Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help}
+}
+
+// countRequest counts a request to the HTTP API.
+func countRequest(path string, status int) {
+	requestsTotal.WithLabelValues(path, strconv.Itoa(status)).Inc()
 }
 
 // observer counts what the watcher of a cluster does. Its value is the label "cluster".

@@ -52,7 +52,8 @@ func gathered(t *testing.T) (names map[string]string, values map[string]float64)
 }
 
 func TestMetrics(t *testing.T) {
-	s, master := tutorial(t, "vhosts acme.org to 192.0.2.1 nginx.marathon.mesos for external\nvhosts tasks.acme.org to tasks for *")
+	addr := freeAddress(t)
+	s, master := tutorial(t, "vhosts acme.org to 192.0.2.1 nginx.marathon.mesos for external\nvhosts tasks.acme.org to tasks for *\nhttp "+addr)
 	cluster := ""
 	for _, c := range running.clusters {
 		cluster = c.Name
@@ -65,6 +66,7 @@ func TestMetrics(t *testing.T) {
 		}
 		return ""
 	})
+	get(t, "http://"+addr+"/v1/hosts/nginx.marathon.mesos")
 	names, values := gathered(t)
 	for metric, want := range map[string]float64{
 		"tasks{cluster=%s}":                                                                     10,
@@ -77,6 +79,7 @@ func TestMetrics(t *testing.T) {
 		"publish_duration_seconds{cluster=%s}":                                                  1,
 		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}":                    7,
 		"vhosts_target_addresses{server=dns://127.0.0.1:0,view=,zone=acme.org.}":                4,
+		"http_requests_total{code=200,path=/v1/hosts/{name}}":                                   1,
 		"skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}":                       0,
 		"skipped{reason=reserved,server=dns://127.0.0.1:0,view=,zone=dcos.thisdcos.directory.}": 0,
 	} {

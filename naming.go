@@ -21,8 +21,14 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 	switch {
 	case r.excludes(in.Framework.Framework):
 		r.skipTask(in.Task, filtered, out)
+		if out.explains {
+			out.note("frameworks %s excludes %q", join(r.frameworks), in.Framework.Name)
+		}
 	case visibility < r.visibility:
 		r.skipTask(in.Task, invisible, out)
+		if out.explains {
+			out.note("visibility %s excludes a task for its %s", nameOf(visibilityNames, r.visibility), nameOf(visibilityNames, visibility))
+		}
 	default:
 		r.names(in, out)
 		r.claims(in, out)
@@ -39,53 +45,98 @@ func (r *rules) skipTask(t *mesos.Task, why reason, out *recordSet) {
 
 // names appends the records of the names that a task has in the naming schemes.
 func (r *rules) names(in cluster.Instance, out *recordSet) {
-	framework := labels(in.Framework.Name)
-	disc := in.Task.Discovery
-	if disc != nil && disc.Name == "" {
-		disc = nil // Mesos-DNS ignores a DiscoveryInfo without a name
-	}
-	name := in.Task.Name
-	if disc != nil {
-		name = disc.Name
-	}
-	app := label(name, maxLabel)
-	switch {
-	case app == "", framework == "":
-		out.skip(badName)
-		return
-	case slices.Contains(allSubdomains, lastLabel(framework)):
-		out.skip(reserved)
+	n, ok := r.naming(in, out)
+	if !ok {
 		return
 	}
-	n := naming{
-		out:    out,
-		suffix: canonicalSuffix(in.Task.ID, in.Task.AgentID),
-		backup: r.health && in.Task.Status.Health == mesos.Unhealthy,
-		fixed:  in.Task.Container.Named,
-		ports:  portsOf(in.Task, disc, out),
-	}
-	n.addrs = r.addrsOf(in, n.ports, out)
-	if n.spell(app, framework) {
-		n.mesosDNS()
-		if r.pointTo != "" {
-			n.pointers(r.pointTo)
+	var last spelling
+	for _, s := range n.spellings() {
+		same := s.t == last.t && s.f == last.f
+		if s.t == "" || !same && !n.spell(s.t, s.f) {
+			continue
+		}
+		last = s
+		switch s.scheme {
+		case dcos:
+			n.dcos()
+		default:
+			n.mesosDNS()
+			if r.pointTo != "" && !s.dotted {
+				n.pointers(r.pointTo)
+			}
 		}
 	}
-	if l := label(in.Framework.Name, maxLabel); l != framework {
-		n.spell(app, l)
+}
+
+// naming returns what makes the records of a task's names: the addresses, the ports, and its
+// name. It returns false if the task has no names.
+func (r *rules) naming(in cluster.Instance, out *recordSet) (n naming, ok bool) {
+	n = newNaming(in, out)
+	n.backup = r.health && in.Task.Status.Health == mesos.Unhealthy
+	switch {
+	case n.t == "", n.f == "":
+		out.skip(badName)
+		if out.explains {
+			out.note("the name %q of the task, or %q of its framework, has no letter or digit that a label may have", n.task, n.tenant)
+		}
+		return n, false
+	case slices.Contains(allSubdomains, lastLabel(n.f)):
+		out.skip(reserved)
+		if out.explains {
+			out.note("the last label of the framework's name %q is reserved for names of other tasks", n.tenant)
+		}
+		return n, false
 	}
-	n.dcos()
-	if disc == nil {
-		return
+	disc := in.Task.Discovery
+	if !n.mayDot {
+		disc = nil
 	}
-	if dotted := labels(name); strings.Contains(dotted, ".") && n.spell(dotted, framework) {
-		n.mesosDNS()
+	n.ports = portsOf(in.Task, disc, out)
+	n.addrs = r.addrsOf(in, n.ports, out)
+	return n, true
+}
+
+// newNaming returns the name of a task and its framework's. Mesos-DNS ignores a DiscoveryInfo
+// without a name.
+func newNaming(in cluster.Instance, out *recordSet) naming {
+	disc := in.Task.Discovery
+	n := naming{
+		out: out, task: in.Task.Name, tenant: in.Framework.Name, mayDot: disc != nil && disc.Name != "",
+		suffix: canonicalSuffix(in.Task.ID, in.Task.AgentID),
+		fixed:  in.Task.Container.Named,
 	}
+	if n.mayDot {
+		n.task = disc.Name
+	}
+	n.t, n.f = label(n.task, maxLabel), labels(n.tenant)
+	return n
+}
+
+// spelling is a way to write the names of a task and its framework in a scheme.
+type spelling struct {
+	scheme scheme
+	t, f   string
+	dotted bool // t has dots, in addition to a spelling without
+}
+
+// spellings returns the ways to write the task's names. One without t is none.
+func (n *naming) spellings() [3]spelling {
+	all := [3]spelling{{mesosDNS, n.t, n.f, false}, {dcos, n.t, label(n.tenant, maxLabel), false}}
+	if n.mayDot && strings.Contains(n.task, ".") {
+		if dotted := labels(n.task); strings.Contains(dotted, ".") {
+			all[2] = spelling{mesosDNS, dotted, n.f, true}
+		}
+	}
+	return all
 }
 
 // naming appends the records of one task under one spelling of its name.
 type naming struct {
 	out    *recordSet
+	task   string // the task's name, as it is
+	tenant string // its framework's
+	t, f   string // their labels; f may have dots
+	mayDot bool   // dots in the task's name stay, in another spelling
 	suffix string // of the canonical name
 	backup bool   // in the names that it shares with other instances
 	fixed  bool   // it was launched on a named network
@@ -103,6 +154,9 @@ type naming struct {
 func (n *naming) spell(t, f string) bool {
 	if len(t)+1+len(f) > maxRelative {
 		n.out.skipped[mesosDNS][longName]++
+		if n.out.explains {
+			n.out.note("%s.%s has more than 255 octets with a zone's name", t, f)
+		}
 		return false
 	}
 	last := strings.LastIndexByte(t, '.') + 1

@@ -49,6 +49,8 @@ type options struct {
 	startupTimeout  time.Duration
 	fall            fall.F
 	containerIPSeen bool
+	http            string // address of the API, "": none
+	httpOpen        bool   // others than this host can reach it
 }
 
 // clusterOptions say how to watch a cluster. Stanzas with equal ones share a watcher.
@@ -91,6 +93,7 @@ var properties = map[string]property{
 	"startup_timeout": {parse: parseStartupTimeout, min: 1, max: 1},
 	"fallthrough":     {parse: parseFallthrough, max: -1},
 	"frameworks":      {parse: parseFrameworks, min: 1, max: -1, repeats: true},
+	"http":            {parse: parseHTTP, min: 1, max: 1},
 	"vhosts":          {parse: parseVHosts, min: 5, max: -1, repeats: true},
 }
 

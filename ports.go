@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -143,6 +144,9 @@ func (f *filter) add(addrs []netip.Addr, wanted bool) {
 		switch {
 		case !isUsable(addr):
 			f.out.skip(badAddress)
+			if f.out.explains {
+				f.out.note("an address of the container, %v, is none of a host", addr)
+			}
 		case !ofAgent && !f.rules.allows(addr, &f.out.seen):
 			f.hides = true
 			why := filtered
@@ -150,12 +154,21 @@ func (f *filter) add(addrs []netip.Addr, wanted bool) {
 				why = badAddress
 			}
 			f.out.skip(why)
+			if f.out.explains {
+				f.out.note("%s excludes %v", cmp.Or(join(f.rules.allow, "allow"), "without allow, a local address"), addr)
+			}
 		case !ofAgent && !wanted:
 			f.hides = true
 			f.out.skip(filtered)
+			if f.out.explains {
+				f.out.note("network %s excludes %v", strings.Join(f.rules.networks, " "), addr)
+			}
 		case slices.Contains(f.kept, addr):
 		case len(f.kept) == maxAddrs:
 			f.out.skip(excess)
+			if f.out.explains {
+				f.out.note("%v is beyond the %d addresses that a task may have", addr, maxAddrs)
+			}
 		default:
 			f.kept = append(f.kept, addr)
 		}
@@ -251,6 +264,9 @@ func atMost[T any](list []T, out *recordSet) []T {
 		return list
 	}
 	out.skipMany(excess, len(list)-maxPorts)
+	if out.explains {
+		out.note("%d ports are beyond the %d that a task may have", len(list)-maxPorts, maxPorts)
+	}
 	return list[:maxPorts]
 }
 
@@ -295,12 +311,18 @@ func discoveryPorts(ports []mesos.Port, out *recordSet) []servicePort {
 		number, ok := validPort(uint64(p.Number))
 		if !ok {
 			out.skip(badPort)
+			if out.explains {
+				out.note("the port %d is not one from 1 to 65535", p.Number)
+			}
 			continue
 		}
 		sp := servicePort{number: number, host: p.Host}
 		if p.Name != "" {
 			if sp.name = serviceLabel(p.Name); sp.name == "" {
 				out.skip(badName)
+				if out.explains {
+					out.note("the name %q of port %d has no letter or digit that a label may have", p.Name, number)
+				}
 			}
 		}
 		if p.Protocol == "" {
@@ -309,6 +331,9 @@ func discoveryPorts(ports []mesos.Port, out *recordSet) []servicePort {
 			sp.protocol = "_udp"
 		} else if sp.protocol = serviceLabel(p.Protocol); sp.protocol == "" {
 			out.skip(badName)
+			if out.explains {
+				out.note("the protocol %q of port %d has no letter or digit that a label may have", p.Protocol, number)
+			}
 			continue
 		}
 		services = append(services, sp)
@@ -340,6 +365,9 @@ func expand(ranges []mesos.PortRange, out *recordSet) []uint16 {
 	for _, r := range ranges {
 		if r.Begin < 1 || r.End > 65535 || r.Begin > r.End {
 			out.skip(badPort)
+			if out.explains {
+				out.note("ports %d to %d are not all from 1 to 65535", r.Begin, r.End)
+			}
 		}
 		first, end := max(r.Begin, 1), min(r.End, 65535)+1
 		if first >= end {
@@ -350,6 +378,9 @@ func expand(ranges []mesos.PortRange, out *recordSet) []uint16 {
 			ports = append(ports, uint16(p))
 		}
 		out.skipMany(excess, int(end-first-kept))
+		if out.explains && end-first > kept {
+			out.note("%d ports are beyond the %d that a task may have", end-first-kept, maxPorts)
+		}
 	}
 	return ports
 }

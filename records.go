@@ -3,6 +3,7 @@ package calicomesos
 import (
 	"crypto/sha1" //nolint:gosec // for names, as in Mesos-DNS
 	"encoding/base32"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -87,6 +88,14 @@ type recordSet struct {
 	claims  []claim
 	skipped [schemes][reasons]int
 	seen    seen
+
+	explains bool     // notes are wanted: not while publishing
+	notes    []string // why something is skipped
+}
+
+// note notes why something is skipped.
+func (s *recordSet) note(format string, args ...any) {
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
 }
 
 func (s *recordSet) reset() {

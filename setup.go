@@ -41,6 +41,9 @@ func setup(c *caddy.Controller) error {
 	if o.cluster.tellsSecretToZooKeeper() {
 		log.Warningf("Whoever can write to %s receives the secret in %s: use ACLs in ZooKeeper, or tls", o.cluster.zookeeper, o.cluster.credentials.File())
 	}
+	if o.httpOpen {
+		log.Warningf("Anybody who reaches %s can read what the cluster runs: nothing is authenticated there", o.http)
+	}
 	p := &CalicoMesos{Fall: o.fall, bypass: o.bypassZones(), ready: make(chan struct{})}
 	config := dnsserver.GetConfig(c)
 	config.AddPlugin(func(next plugin.Handler) plugin.Handler {
@@ -49,6 +52,9 @@ func setup(c *caddy.Controller) error {
 	})
 	su := startupOf(c)
 	if err := su.claimSnapshot(&o.cluster); err != nil {
+		return plugin.Error(pluginName, c.Err(err.Error()))
+	}
+	if err := su.claimAddress(o.http); err != nil {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
 	s := &stanza{plugin: p, options: o, config: config, startup: su, block: c.ServerBlockIndex, served: served}
@@ -83,12 +89,12 @@ type blockID struct {
 }
 
 // start makes the zones, which continue those of the same server block before a reload, and
-// has them published. It cannot fail.
-func (s *stanza) start() {
+// has them published. It fails if the API cannot listen.
+func (s *stanza) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopped {
-		return
+		return nil
 	}
 	c := s.config
 	s.id = blockID{c.Transport + "://" + net.JoinHostPort(slices.Concat(c.ListenHosts, []string{""})[0], c.Port), c.Zone, c.ViewName}
@@ -118,7 +124,19 @@ func (s *stanza) start() {
 	s.cluster = running.acquire(&s.options.cluster, s.startup)
 	s.publisher.hosts = s.cluster.Resolver
 	running.add(s)
+	if err := s.listen(); err != nil {
+		return err
+	}
 	s.cluster.Add(s.publisher)
+	return nil
+}
+
+// listen begins to serve the API, if the stanza has one.
+func (s *stanza) listen() error {
+	if s.options.http == "" {
+		return nil
+	}
+	return running.listen(s.options.http, s, &insight{plugin: s.plugin, options: s.options, zones: s.publisher.zones, watcher: s.cluster.Watcher, take: s.cluster.View})
 }
 
 // secondaries returns to whom NOTIFYs are sent: to nobody without *transfer*.
@@ -141,6 +159,7 @@ func (s *stanza) stop() error {
 		s.mu.Unlock()
 		return nil
 	}
+	running.leave(s.options.http, s)
 	s.cluster.Remove(s.publisher)
 	s.cancel()
 	running.remove(s)
@@ -182,6 +201,7 @@ type startup struct {
 	instance  *caddy.Instance
 	stanzas   []*stanza
 	snapshots map[string]string // by file: the key of the cluster whose snapshot it has
+	addresses map[string]bool   // of the API
 	starting  atomic.Bool       // run has begun, and not ended
 }
 
@@ -192,7 +212,7 @@ func startupOf(c *caddy.Controller) *startup {
 	if su, ok := c.Get(startupKey{}).(*startup); ok {
 		return su
 	}
-	su := &startup{snapshots: make(map[string]string)}
+	su := &startup{snapshots: make(map[string]string), addresses: make(map[string]bool)}
 	c.Set(startupKey{}, su)
 	for _, i := range slices.Backward(caddy.Instances()) { // ours is the last that Caddy has begun
 		i.StorageMu.RLock()
@@ -231,7 +251,10 @@ func (su *startup) run() error {
 	defer su.starting.Store(false)
 	began := time.Now()
 	for _, s := range su.stanzas {
-		s.start()
+		if err := s.start(); err != nil {
+			su.stop()
+			return plugin.Error(pluginName, err)
+		}
 	}
 	for _, s := range su.stanzas {
 		timeout := s.options.startupTimeout

@@ -477,7 +477,7 @@ func TestStop_WhileStarting(t *testing.T) {
 		su := &startup{}
 		s := &stanza{plugin: &CalicoMesos{ready: make(chan struct{})}, options: o, config: dnsserver.GetConfig(c), startup: su}
 		var both sync.WaitGroup
-		both.Go(s.start)
+		both.Go(func() { _ = s.start() })
 		both.Go(func() {
 			if err := s.stop(); err != nil {
 				t.Error(err)

@@ -71,6 +71,9 @@ func (r *rules) claims(in cluster.Instance, out *recordSet) {
 	}
 	if t.count > maxClaims {
 		out.skipped[vhost][excess] += t.count - maxClaims
+		if out.explains {
+			out.note("%d claimed names are beyond the %d that a task may have", t.count-maxClaims, maxClaims)
+		}
 	}
 }
 
@@ -120,29 +123,39 @@ type claiming struct {
 
 // claimAll claims the names in a label's value for groups.
 func (t *claiming) claimAll(value string, groups []string) {
-	separates := func(c rune) bool { return strings.ContainsRune(", \t\n\v\f\r", c) }
-	for name := range strings.FieldsFuncSeq(strings.ToLower(value), separates) {
+	for _, name := range hostsIn(value) {
 		if t.count++; t.count <= maxClaims {
 			t.claim(name, groups)
 		}
 	}
 }
 
+// hostsIn returns the hosts in a label's value, in lower case.
+func hostsIn(value string) []string {
+	separates := func(c rune) bool { return strings.ContainsRune(", \t\n\v\f\r", c) }
+	return strings.FieldsFunc(strings.ToLower(value), separates)
+}
+
 // claim claims a name, unless it cannot be in a zone.
 func (t *claiming) claim(name string, groups []string) {
 	origin := hostOrigin(name)
 	zoneOf, rel := t.rules.claimable(origin)
-	switch why, ok := illegalHost(origin); {
-	case !ok:
-		t.out.skipped[vhost][why]++
-		return
+	why, legal := illegalHost(origin)
+	switch {
+	case !legal:
 	case zoneOf == "":
-		t.out.skipped[vhost][outside]++
-		return
+		why, legal = outside, false
 	case rel == "ns1" || slices.Contains(t.rules.nsHosts, origin):
-		t.out.skipped[vhost][reserved]++
+		why, legal = reserved, false
+	}
+	if !legal {
+		t.out.skipped[vhost][why]++
+		if t.out.explains {
+			t.out.note("the claimed name %q is not answered: %s", name, unclaimable[why])
+		}
 		return
 	}
+	taken := len(t.out.claims)
 	for _, line := range t.rules.vhosts {
 		if line.origin != zoneOf || !line.takes(groups) {
 			continue
@@ -159,6 +172,18 @@ func (t *claiming) claim(name string, groups []string) {
 			t.out.add(vhost, zone.Rel(origin), r)
 		}
 	}
+	if t.out.explains && len(t.out.claims) == taken {
+		t.out.note("the name %q is claimed for %q, which no line of vhosts takes", name, groups)
+	}
+}
+
+// unclaimable says why a name cannot be claimed.
+var unclaimable = map[reason]string{
+	wildcard: "it is a wildcard",
+	longName: "it has more than 255 octets",
+	badName:  "a label of it is empty, longer than 63 octets, or has other characters than letters, digits, - and _",
+	outside:  "it is in no zone of vhosts",
+	reserved: "it is the name server's",
 }
 
 // addresses returns where the task can be reached: at its agent, if the agent maps its ports or

@@ -3,7 +3,7 @@
 # any, of all peers of the end-to-end tests.
 set -eu
 
-[ $# -gt 0 ] || set -- dig kdig named unbound dnsmasq haproxy nginx zkServer.sh java
+[ $# -gt 0 ] || set -- dig kdig named unbound dnsmasq haproxy nginx prometheus zkServer.sh java
 missing=
 for program; do
 	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || command -v "$program" >/dev/null && continue

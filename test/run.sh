@@ -35,7 +35,8 @@ last=$!
 if [ -n "$master" ]; then
 	cat <<-TEXT
 
-	CoreDNS answers for the cluster of $master on 127.0.0.1:1053. Try, in another terminal:
+	CoreDNS answers for the cluster of $master on 127.0.0.1:1053, and shows it on
+	http://127.0.0.1:8123. Try, in another terminal:
 
 	  dig @127.0.0.1 -p 1053 leader.mesos
 	  dig @127.0.0.1 -p 1053 slave.mesos
@@ -45,11 +46,14 @@ if [ -n "$master" ]; then
 else
 	cat <<-TEXT
 
-	CoreDNS answers for a simulated cluster on 127.0.0.1:1053. Try, in another terminal:
+	CoreDNS answers for a simulated cluster on 127.0.0.1:1053, and shows it on
+	http://127.0.0.1:8123. Try, in another terminal:
 
 	  dig @127.0.0.1 -p 1053 nginx.marathon.mesos
 	  dig @127.0.0.1 -p 1053 _http._nginx._tcp.marathon.mesos SRV
 	  dig @127.0.0.1 -p 1053 wanderer.marathon.mesos    # moves every five seconds
+	  dig @127.0.0.1 -p 1053 mytask.acme.org            # an app claims it; leads to marathon-lb
+	  curl http://127.0.0.1:8123/v1/services/_http._nginx._tcp.marathon.mesos
 
 	TEXT
 fi

@@ -45,7 +45,13 @@ func read(t *testing.T, file string) string {
 
 // onLoopback moves a Corefile to loopback, to ports that are free, to a simulated
 // master or a primary, and to files in dir, and leaves all else as it is.
-func onLoopback(corefile, master, primary, dir string) string {
+func onLoopback(t *testing.T, corefile, master, primary, dir string) string {
+	t.Helper()
+	web, err := loopback.FreePort() // it is no port of CoreDNS's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	corefile = strings.ReplaceAll(corefile, ":8123", fmt.Sprintf(":%d", web))
 	if strings.Contains(corefile, "secondary {") {
 		corefile = regexp.MustCompile(`transfer from \S+:1053\b`).ReplaceAllString(corefile, "transfer from "+primary)
 		return strings.ReplaceAll(strings.ReplaceAll(corefile, ":1053", ":0"), ":0 {", ":0 {\n bind 127.0.0.1")
@@ -109,7 +115,7 @@ func TestCorefiles(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "mesos.credentials"), []byte("coredns secret\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			input := caddy.CaddyfileInput{Filepath: name, Contents: []byte(onLoopback(corefile, master.URL, primary.Servers()[0].Addr().String(), dir)), ServerTypeName: "dns"}
+			input := caddy.CaddyfileInput{Filepath: name, Contents: []byte(onLoopback(t, corefile, master.URL, primary.Servers()[0].Addr().String(), dir)), ServerTypeName: "dns"}
 			instance, err := caddy.Start(input)
 			if err != nil {
 				t.Fatalf("%v:\n%s", err, input.Contents)

@@ -171,6 +171,8 @@ type Cluster struct {
 	dirtyTasks      []*taskNode
 	dirtyAgents     []*parent[Agent]
 	dirtyFrameworks []*parent[Framework]
+
+	collectors map[*Collector]bool // under way
 }
 
 // Hosts returns the addresses of hostnames as far as they are known, without waiting.
@@ -468,6 +470,9 @@ func (p *parent[T]) remove(n *taskNode) {
 }
 
 func (c *Cluster) markTask(n *taskNode) {
+	for v := range c.collectors {
+		v.touched[n] = true
+	}
 	if !n.dirty {
 		n.dirty = true
 		c.dirtyTasks = append(c.dirtyTasks, n)

@@ -10,6 +10,7 @@ package mesos
 import (
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -23,6 +24,20 @@ const (
 	TaskRunning  TaskState = 1
 	TaskStaging  TaskState = 6
 )
+
+// stateNames are the names of the v1 TaskState, by value.
+var stateNames = [...]string{
+	"TASK_STARTING", "TASK_RUNNING", "TASK_FINISHED", "TASK_FAILED", "TASK_KILLED", "TASK_LOST", "TASK_STAGING",
+	"TASK_ERROR", "TASK_KILLING", "TASK_DROPPED", "TASK_UNREACHABLE", "TASK_GONE", "TASK_GONE_BY_OPERATOR", "TASK_UNKNOWN",
+}
+
+// String returns the name in v1/mesos.proto.
+func (s TaskState) String() string {
+	if s < 0 || int(s) >= len(stateNames) {
+		return "TaskState(" + strconv.Itoa(int(s)) + ")"
+	}
+	return stateNames[s]
+}
 
 // Terminal reports whether a task in this state has ended. A lost task whose agent returns
 // is announced anew, by a TASK_ADDED with all that is known of it.

@@ -117,6 +117,7 @@ type Watcher struct {
 	masters     detector.Masters
 	leader      leaderInfo
 	connected   bool // to leader, which has told its state
+	polled      bool // leader has told it to a poll
 	doubted     bool // leader's heartbeat is late, and another may lead
 	malformed   int  // objects of the last state
 	published   bool // anything yet
@@ -333,7 +334,7 @@ func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 // applyState applies a whole state of a leader.
 func (w *Watcher) applyState(s *mesos.State, who leaderInfo, polled bool, at time.Time) {
 	w.model.State(s, cluster.Leader{ID: w.masterID(who), Certain: who.ID != "", Polled: polled}, at)
-	w.leader, w.connected, w.doubted = who, true, false
+	w.leader, w.connected, w.polled, w.doubted = who, true, polled, false
 	w.countMalformed(s)
 	w.resolveMasters()
 	w.markDirty(at)

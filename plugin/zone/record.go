@@ -3,6 +3,7 @@ package zone
 import (
 	"cmp"
 	"encoding/binary"
+	"net"
 	"net/netip"
 
 	"github.com/miekg/dns"
@@ -69,6 +70,9 @@ func (r Record) Target() Name {
 	}
 	return Name{r.text, Sub(r.value)}
 }
+
+// Pointed returns the fully qualified name that a PTR record points to.
+func (r Record) Pointed() string { return r.text }
 
 // rr is a Record as a node keeps it, with the number of times that it was added: tasks
 // that add equal records share one, and it goes when the last of them removes it.
@@ -145,4 +149,29 @@ func ofType(rrs []rr, typ uint16) []rr {
 		end++
 	}
 	return rrs[start:end]
+}
+
+// Fits reports whether a record of a name fits into the zone: names have at most 255 octets.
+func (z *Zone) Fits(name Name, r Record) bool { return z.fits(name) && z.fits(r.Target()) }
+
+// RR returns a record of a name in the zone, or nil if it does not fit.
+func (z *Zone) RR(name Name, r Record) dns.RR {
+	if !z.Fits(name, r) {
+		return nil
+	}
+	hdr := z.header(z.absolute(name), r.kind.typ().qtype())
+	switch r.kind.typ() {
+	case kindA:
+		return &dns.A{Hdr: hdr, A: binary.BigEndian.AppendUint32(nil, r.value)}
+	case kindAAAA:
+		return &dns.AAAA{Hdr: hdr, AAAA: net.IP(r.text)}
+	case kindSRV:
+		return &dns.SRV{Hdr: hdr, Weight: 1, Port: uint16(r.value >> 16), Target: z.absolute(r.Target())}
+	}
+	return &dns.PTR{Hdr: hdr, Ptr: r.text}
+}
+
+// qtype returns the type of a record in DNS.
+func (k kind) qtype() uint16 {
+	return [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}[k]
 }

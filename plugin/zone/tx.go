@@ -34,7 +34,7 @@ func (z *Zone) Begin() *Tx {
 // Add adds r to name. It adds nothing, and returns false, if the name or r's target does
 // not fit into this zone.
 func (tx *Tx) Add(name Name, r Record) bool {
-	if !tx.fits(name, r) {
+	if !tx.zone.Fits(name, r) {
 		return false
 	}
 	name = tx.zone.split(name)
@@ -50,7 +50,7 @@ func (tx *Tx) Add(name Name, r Record) bool {
 
 // Remove takes back one Add of the same record. It returns false if that Add did.
 func (tx *Tx) Remove(name Name, r Record) bool {
-	if !tx.fits(name, r) {
+	if !tx.zone.Fits(name, r) {
 		return false
 	}
 	name = tx.zone.split(name)
@@ -79,10 +79,6 @@ func (tx *Tx) claim(name Name, n int) bool {
 	name = tx.zone.split(name)
 	tx.own(name.Rel).children[name.Sub] += uint32(n)
 	return true
-}
-
-func (tx *Tx) fits(name Name, r Record) bool {
-	return tx.zone.fits(name) && tx.zone.fits(r.Target())
 }
 
 // rr returns r as a node keeps it, added once to a name with the given Sub. Consecutive
