@@ -5,7 +5,7 @@ SOAK ?= 1h
 BENCH ?= .
 COUNT ?= 6
 BASELINE = docs/performance/baseline.txt
-FUZZ = plugin/api:FuzzRequest plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead .:FuzzStanza .:FuzzNames .:FuzzServeDNS
+FUZZ = cmd/mesos-dns-corefile:FuzzReadConfig plugin/api:FuzzRequest plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead .:FuzzStanza .:FuzzNames .:FuzzServeDNS
 
 # Tools run by version, so that they find the same everywhere.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
@@ -18,7 +18,7 @@ MODULES = . test/acceptance
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## build bin/coredns and bin/mesos-sim
+build: ## build bin/coredns, bin/mesos-sim and bin/mesos-dns-corefile
 	$(GO) build -o bin/ ./cmd/...
 
 run: build ## run CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050

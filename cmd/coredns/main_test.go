@@ -159,3 +159,47 @@ func TestDirectives(t *testing.T) {
 		}
 	}
 }
+
+// TestDCOSNames asks the Corefile of docs/migrating.md for the names that DC/OS has.
+func TestDCOSNames(t *testing.T) {
+	block := regexp.MustCompile("(?s)~~~ corefile\n(.*?)~~~").FindStringSubmatch(read(t, "docs/migrating.md"))[1]
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	corefile := onLoopback(t, block, master.URL, "127.0.0.1:1", t.TempDir())
+	instance, err := caddy.Start(caddy.CaddyfileInput{Filepath: "Corefile", Contents: []byte(corefile), ServerTypeName: "dns"})
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, corefile)
+	}
+	defer instance.Stop()
+	defer instance.ShutdownCallbacks()
+	for name, want := range map[string]string{
+		"v6.marathon.mesos.": "fd00:192:168::10",
+		"v6.marathon.containerip.dcos.thisdcos.directory.":                        "fd00:192:168::10",
+		"v6.marathon.mesos.thisdcos.directory.":                                   "fd00:192:168::10",
+		"v6.marathon.containerip.dcos.thisdcos.global.":                           "fd00:192:168::10",
+		"v6.marathon.containerip.dcos.2bsqjwxkz4nrpmpgt6wcbgw3uu.dcos.directory.": "fd00:192:168::10",
+		"db-prod.marathon.autoip.dcos.2bsqjwxkz4nrpmpgt6wcbgw3uu.dcos.directory.": "192.168.50.67",
+		"_postgres._db-prod._tcp.marathon.containerip.dcos.thisdcos.global.":      "5432",
+		"ready.spartan.": "127.0.0.1",
+		"zk-2.zk.":       "10.0.0.2",
+	} {
+		found := ""
+		for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV} {
+			r, err := dns.Exchange(new(dns.Msg).SetQuestion(name, qtype), instance.Servers()[0].LocalAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, rr := range r.Answer {
+				if rr.Header().Name != name {
+					t.Errorf("%s is answered as %s", name, rr.Header().Name)
+				}
+				found += rr.String()
+			}
+		}
+		if !strings.Contains(found, want) {
+			t.Errorf("%s: %q, want %s", name, found, want)
+		}
+	}
+}
