@@ -97,7 +97,9 @@ type instances struct {
 	srvs   map[string]*http.Server // by address
 	tasks  map[string]*mesostest.Task
 	number int
-	gone   int // status of a balancer while there is none, 503 by default
+	gone   int    // status of a balancer while there is none, 503 by default
+	host   string // that the app claims and clients ask for, "": the balancer's
+	single bool   // the balancer keeps to one instance
 }
 
 // start starts an instance at an address.
@@ -112,6 +114,9 @@ func (i *instances) start(addr string) {
 	go srv.Serve(l)
 	i.number++
 	app := mesostest.App{Name: "nginx", Network: "calico", Ports: []mesostest.Port{{Number: uint32(i.port), Name: "http", Protocol: "tcp"}}}
+	if i.host != "" {
+		app.Labels = []mesostest.Label{{Key: "HAPROXY_GROUP", Value: "external"}, {Key: "HAPROXY_0_VHOST", Value: i.host}}
+	}
 	i.srvs[addr], i.tasks[addr] = srv, i.script.Task(app, fmt.Sprintf("nginx.%d", i.number), i.number%2, addr)
 	i.master.AddTask(i.tasks[addr])
 }
@@ -134,7 +139,12 @@ func (i *instances) expect(step, balancer string) {
 	loopback.Eventually(i.t, func() string {
 		seen := make(map[string]bool)
 		for range 3*len(i.srvs) + 5 {
-			resp, err := client.Get(balancer)
+			req, err := http.NewRequestWithContext(i.t.Context(), http.MethodGet, balancer, http.NoBody)
+			if err != nil {
+				i.t.Fatal(err)
+			}
+			req.Host = i.host
+			resp, err := client.Do(req)
 			if err != nil {
 				return step + ": " + err.Error()
 			}
@@ -150,13 +160,13 @@ func (i *instances) expect(step, balancer string) {
 			}
 			seen[string(b)] = true
 		}
-		if len(seen) != len(i.srvs) {
-			return fmt.Sprintf("%s: %d instances answer, of %d", step, len(seen), len(i.srvs))
-		}
 		for addr := range seen {
 			if i.srvs[addr] == nil {
 				return step + ": " + addr + " still answers"
 			}
+		}
+		if want := len(i.srvs); len(seen) != want && !(i.single && len(seen) == min(want, 1)) {
+			return fmt.Sprintf("%s: %d instances answer, of %d", step, len(seen), len(i.srvs))
 		}
 		return ""
 	})
@@ -184,7 +194,7 @@ func startCluster(t *testing.T, servers int) ([]int, *instances, []*loopback.Pro
 	)
 	for range servers {
 		port := freePort(t)
-		corefile := fmt.Sprintf("mesos:%d {\n bind 127.0.0.1\n errors\n loadbalance\n calicomesos {\n master %s\n allow 127.0.0.0/8\n }\n}\n", port, srv.URL)
+		corefile := fmt.Sprintf("mesos:%d apps.example.org:%[1]d {\n bind 127.0.0.1\n errors\n loadbalance\n calicomesos {\n master %s\n allow 127.0.0.0/8\n vhosts apps.example.org to tasks for external\n }\n}\n", port, srv.URL)
 		p := start(t, "../bin/coredns", "-conf", write(t, filepath.Join(t.TempDir(), "Corefile"), corefile))
 		p.WaitFor(`CoreDNS-`)
 		ports, programs = append(ports, port), append(programs, p)
@@ -249,20 +259,100 @@ func TestHAProxy(t *testing.T) {
 	i.expect("one name server is away, and one has moved", balancer)
 }
 
+// TestHAProxyClaimed has HAProxy look a claimed name up while it runs, as deploy/haproxy-vhosts.cfg
+// says, and refuse others.
+func TestHAProxyClaimed(t *testing.T) {
+	ports, i, programs := startCluster(t, 2)
+	conf, err := os.ReadFile("../deploy/haproxy-vhosts.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := freePort(t)
+	replaced := strings.NewReplacer("192.0.2.53:53", fmt.Sprintf("127.0.0.1:%d", ports[0]), "192.0.2.54:53", fmt.Sprintf("127.0.0.1:%d", ports[1]),
+		"192.0.2.80:80", fmt.Sprintf("127.0.0.1:%d", front), "int(80)", fmt.Sprintf("int(%d)", i.port)).Replace(string(conf))
+	start(t, tool(t, "haproxy"), "-db", "-f", write(t, filepath.Join(t.TempDir(), "haproxy.cfg"), replaced))
+	balancer := fmt.Sprintf("http://127.0.0.1:%d/", front)
+	i.host, i.single, i.gone = "shop.apps.example.org", true, http.StatusNotFound
+	i.comeAndGo(balancer)
+	if err := programs[0].Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	i.kill(address(6))
+	i.start(address(8))
+	i.expect("one name server is away, and one has moved", balancer)
+	for range 2 { // one after the other, the one that is in use, too
+		i.start(address(20 + len(i.tasks) + i.number))
+		i.kill(slices.Min(slices.Collect(maps.Keys(i.srvs))))
+		i.expect("another has moved", balancer)
+	}
+	for _, host := range []string{"other.apps.example.org", "nginx.marathon.mesos", "example.com"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, balancer, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: %s", host, resp.Status)
+		}
+	}
+}
+
+// TestPrometheus has promtool discover the instances of an app, in a network namespace where
+// CoreDNS is the resolver.
+func TestPrometheus(t *testing.T) {
+	doc, err := os.ReadFile("../docs/balancing.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?ms)^~~~ yaml\n(.*?)^~~~$`).FindSubmatch(doc)
+	dir := t.TempDir()
+	conf := write(t, filepath.Join(dir, "prometheus.yml"), strings.ReplaceAll(string(m[1]), "_metrics._", "_http._"))
+	resolv := write(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.1\n")
+	corefile := write(t, filepath.Join(dir, "Corefile"), "mesos.:53 {\n bind 127.0.0.1\n errors\n calicomesos {\n master http://127.0.0.1:5050\n }\n}\n")
+	script := fmt.Sprintf(`set -e
+ip link set lo up
+mount --bind %s /etc/resolv.conf
+../bin/mesos-sim &
+sim=$!
+../bin/coredns -conf %s &
+dns=$!
+trap 'kill $sim $dns; wait' EXIT
+until dig +tries=1 +time=1 nginx.marathon.mesos | grep -q 'status: NOERROR'; do kill -0 $dns $sim; done
+promtool check service-discovery --timeout=5s %s nginx`, resolv, corefile, conf)
+	out := run(t, "unshare", "--net", "--mount", "--kill-child", "timeout", "60", "sh", "-c", script)
+	for _, target := range []string{"nginx-41ke3-s0.marathon.mesos:80", "nginx-tbi96-s1.marathon.mesos:80", "nginx-xhdf8-s1.marathon.mesos:80"} {
+		if !strings.Contains(out, `"__address__": "`+target+`"`) {
+			t.Errorf("%s is not discovered:\n%s", target, out)
+		}
+	}
+}
+
 // TestNginx does the same with nginx, as docs/balancing.md says.
-func TestNginx(t *testing.T) {
+func TestNginx(t *testing.T) { runNginx(t, 0, "") }
+
+// TestNginxClaimed has nginx look claimed names up.
+func TestNginxClaimed(t *testing.T) { runNginx(t, 1, "shop.apps.example.org") }
+
+// runNginx runs nginx with a configuration in docs/balancing.md, by its number.
+func runNginx(t *testing.T, number int, host string) {
+	t.Helper()
 	ports, i, _ := startCluster(t, 1)
 	doc, err := os.ReadFile("../docs/balancing.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	front, dir := freePort(t), t.TempDir()
-	m := regexp.MustCompile(`(?ms)^~~~ nginx\n(.*?)^~~~$`).FindSubmatch(doc)
+	m := regexp.MustCompile(`(?ms)^~~~ nginx\n(.*?)^~~~$`).FindAllSubmatch(doc, -1)[number]
 	conf := strings.NewReplacer("192.0.2.53", fmt.Sprintf("127.0.0.1:%d", ports[0]), "192.0.2.80:80", fmt.Sprintf("127.0.0.1:%d", front),
 		"8080", strconv.Itoa(i.port)).Replace(string(m[1]))
 	own := fmt.Sprintf("daemon off;\nuser root;\npid %[1]s/pid;\nerror_log stderr notice;\nevents { }\nhttp {\naccess_log off;\n"+
 		"client_body_temp_path %[1]s/b;\nproxy_temp_path %[1]s/p;\nfastcgi_temp_path %[1]s/f;\nuwsgi_temp_path %[1]s/u;\nscgi_temp_path %[1]s/s;\n", dir)
 	start(t, tool(t, "nginx"), "-e", "stderr", "-c", write(t, filepath.Join(dir, "nginx.conf"), own+conf+"}\n")).WaitFor(`start worker process`)
-	i.gone = http.StatusBadGateway // the name does not exist
+	i.gone, i.host = http.StatusBadGateway, host // the name does not exist
 	i.comeAndGo(fmt.Sprintf("http://127.0.0.1:%d/", front))
 }
