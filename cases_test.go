@@ -340,14 +340,7 @@ func (c *ruleCase) insight() *insight {
 	for z := range p.all {
 		plugin.zones = append(plugin.zones, z.Zone)
 	}
-	return &insight{plugin: plugin, options: o, zones: p.zones, take: func(context.Context) (*cluster.View, error) {
-		v := model.Collect()
-		defer v.End()
-		for done := false; !done; {
-			done = v.Step()
-		}
-		return v.View(), nil
-	}}
+	return &insight{plugin: plugin, options: o, zones: p.zones, take: func(context.Context) (*cluster.View, error) { return viewOf(model), nil }}
 }
 
 // publish returns the records of all zones, and the counts of skipped things other than 0.

@@ -119,7 +119,11 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 			return strings.HasSuffix(l.Key, "_VHOST") && slices.ContainsFunc(hostsIn(l.Value), func(host string) bool { return hostOrigin(host) == q.name })
 		})
 	}
-	n := named(k)
+	n := newNaming(k.Instance(), &recordSet{})
+	if first, _, _ := strings.Cut(n.t[:min(len(n.t), shortest)], "-"); !strings.Contains(q.base, first) {
+		return false
+	}
+	n.suffix = canonicalSuffix(k.Task.ID, k.Task.AgentID)
 	for _, s := range n.spellings() {
 		if s.t != "" && s.scheme == q.scheme && n.spell(s.t, s.f) && n.answersTo(q.base) {
 			return true
@@ -128,10 +132,8 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 	return false
 }
 
-// named returns the naming of a task, for its spellings alone.
-func named(k cluster.Known) naming {
-	return newNaming(k.Instance(), &recordSet{})
-}
+// shortest is the length to which no name of a task is shortened.
+const shortest = maxLabel - (1 + hashLength) - (1 + agentLength)
 
 // answersTo reports whether a name without its subdomain is one of the task's names or services.
 func (n *naming) answersTo(base string) bool {
@@ -389,7 +391,7 @@ func missingApp(view *cluster.View, tenant, app string) []string {
 		if k.Framework == nil || len(seen) >= maxHints {
 			continue
 		}
-		n := named(k)
+		n := newNaming(k.Instance(), &recordSet{})
 		hint := ""
 		switch {
 		case n.t == wanted && n.f != tenant:

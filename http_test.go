@@ -2,6 +2,7 @@ package calicomesos
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/api"
+	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 	"github.com/calicomesos/calicomesos/test/loopback"
@@ -574,4 +576,38 @@ func TestHTTP_Tasks(t *testing.T) {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
+}
+
+// BenchmarkTasks lists the first of 100,000 tasks, finds some, and those of which something is not
+// published, each with a new view of the cluster.
+func BenchmarkTasks(b *testing.B) {
+	o, err := parseStanza("calicomesos")
+	if err != nil {
+		b.Fatal(err)
+	}
+	model := cluster.New(nil)
+	model.State(bigState(b, 100_000, 3), cluster.Leader{ID: "m"}, time.Now())
+	p := newPublisher(&o.rules, o.newZones(nil, false), func(string) {}, make(chan struct{}))
+	i := &insight{options: o, zones: p.zones, take: func(context.Context) (*cluster.View, error) { return viewOf(model), nil }}
+	for name, q := range map[string]api.Query{"first": {Limit: 100}, "found": {Text: "app-333.", Limit: 100}, "skipped": {Skipped: true, Limit: 100}} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				i.view = nil
+				if _, err := i.Tasks(b.Context(), q); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// viewOf returns a view of a cluster.
+func viewOf(c *cluster.Cluster) *cluster.View {
+	v := c.Collect()
+	defer v.End()
+	for done := false; !done; {
+		done = v.Step()
+	}
+	return v.View()
 }

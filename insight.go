@@ -71,7 +71,7 @@ func (i *insight) Zone() (api.Zone, bool, error) {
 	if gen == nil || !gen.Complete() {
 		return api.Zone{}, true, api.ErrNotReady // a part of it would be taken for all
 	}
-	return api.Zone{Origin: z.Origin, SOA: gen.SOA().(*dns.SOA), Stale: gen.Stale(), Records: gen.All()}, true, nil
+	return api.Zone{Origin: z.Origin, SOA: gen.SOA().(*dns.SOA), Stale: gen.Stale(), Records: gen.OfType}, true, nil
 }
 
 // look returns a view of the cluster that is at most viewAge old, with its tasks in the order in
@@ -270,6 +270,9 @@ func (i *insight) Tasks(ctx context.Context, q api.Query) (*api.Tasks, error) {
 			continue
 		}
 		if q.Skipped {
+			if !i.maySkip(k) {
+				continue
+			}
 			if t = i.tell(k); len(t.Skipped) == 0 {
 				continue
 			}
@@ -284,6 +287,23 @@ func (i *insight) Tasks(ctx context.Context, q api.Query) (*api.Tasks, error) {
 		found.Tasks = append(found.Tasks, t.Task)
 	}
 	return found, nil
+}
+
+// maySkip reports whether something of a task may not be published. It takes a fraction of what
+// tell takes: it makes no records.
+func (i *insight) maySkip(k cluster.Known) bool {
+	if !published(k) || len(k.Agent.Addrs) == 0 {
+		return true
+	}
+	out := recordSet{explains: true}
+	rules, in := &i.options.rules, k.Instance()
+	if rules.hides(in) {
+		return true
+	}
+	n, ok := rules.naming(in, &out)
+	rules.claims(in, &out)
+	const longName = 100 // no name that is shorter can be too long
+	return !ok || len(out.notes) > 0 || n.backup || len(n.addrs.published) == 0 || len(n.task)+len(n.tenant) > longName
 }
 
 // mentions reports whether a text, in lower case, is part of a task's name, id, framework, agent

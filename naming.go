@@ -14,10 +14,7 @@ import (
 
 // task appends the records of a running task, and what it claims.
 func (r *rules) task(in cluster.Instance, out *recordSet) {
-	visibility := mesos.VisibilityFramework
-	if in.Task.Discovery != nil {
-		visibility = in.Task.Discovery.Visibility
-	}
+	visibility := visibilityOf(in.Task)
 	switch {
 	case r.excludes(in.Framework.Framework):
 		r.skipTask(in.Task, filtered, out)
@@ -33,6 +30,18 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 		r.names(in, out)
 		r.claims(in, out)
 	}
+}
+
+// hides reports whether nothing of a task is published, whatever its names and addresses are.
+func (r *rules) hides(in cluster.Instance) bool {
+	return r.excludes(in.Framework.Framework) || visibilityOf(in.Task) < r.visibility
+}
+
+func visibilityOf(t *mesos.Task) mesos.Visibility {
+	if t.Discovery == nil {
+		return mesos.VisibilityFramework
+	}
+	return t.Discovery.Visibility
 }
 
 // skipTask counts a task of which nothing is published.
@@ -91,6 +100,7 @@ func (r *rules) naming(in cluster.Instance, out *recordSet) (n naming, ok bool) 
 	if !n.mayDot {
 		disc = nil
 	}
+	n.suffix = canonicalSuffix(in.Task.ID, in.Task.AgentID)
 	n.ports = portsOf(in.Task, disc, out)
 	n.addrs = r.addrsOf(in, n.ports, out)
 	return n, true
@@ -102,8 +112,7 @@ func newNaming(in cluster.Instance, out *recordSet) naming {
 	disc := in.Task.Discovery
 	n := naming{
 		out: out, task: in.Task.Name, tenant: in.Framework.Name, mayDot: disc != nil && disc.Name != "",
-		suffix: canonicalSuffix(in.Task.ID, in.Task.AgentID),
-		fixed:  in.Task.Container.Named,
+		fixed: in.Task.Container.Named,
 	}
 	if n.mayDot {
 		n.task = disc.Name

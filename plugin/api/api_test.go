@@ -54,15 +54,12 @@ func (f *fake) Zone() (Zone, bool, error) {
 		return Zone{}, true, ErrNotReady
 	}
 	soa, _ := dns.NewRR("mesos. 5 IN SOA ns1.mesos. hostmaster.mesos. 7 60 10 86400 5")
-	records := func(yield func([]dns.RR) bool) {
-		for _, name := range []string{"app.mesos.", "_app._tcp.mesos."} {
-			var set []dns.RR
-			for _, qtype := range []uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV} {
-				a, _ := f.Lookup(name, qtype)
-				set = append(set, a.Records...)
-			}
-			if !yield(set) {
-				return
+	records := func(qtype uint16) iter.Seq2[string, []dns.RR] {
+		return func(yield func(string, []dns.RR) bool) {
+			for _, name := range []string{"app.mesos.", "_app._tcp.mesos."} {
+				if a, _ := f.Lookup(name, qtype); len(a.Records) > 0 && !yield(name, a.Records) {
+					return
+				}
 			}
 		}
 	}

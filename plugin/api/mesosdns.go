@@ -238,23 +238,19 @@ func axfr(st Stanza, w http.ResponseWriter, _ *http.Request) error {
 }
 
 // sets writes the records of a type by their owners.
-func (s *stream) sets(zone Zone, rtype uint16) {
+func (s *stream) sets(zone Zone, qtype uint16) {
 	s.put("{")
 	comma := ""
-	for rrs := range zone.Records {
-		var of []string
+	var data []string // reused
+	for owner, rrs := range zone.Records(qtype) {
+		data = data[:0]
 		for _, rr := range rrs {
-			if rr.Header().Rrtype == rtype {
-				of = append(of, Data(rr))
-			}
-		}
-		if len(of) == 0 {
-			continue
+			data = append(data, Data(rr))
 		}
 		s.put(comma)
-		s.value(rrs[0].Header().Name)
+		s.value(owner)
 		s.put(":")
-		s.value(of)
+		s.value(data)
 		if comma = ","; s.failed {
 			return
 		}

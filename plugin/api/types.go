@@ -44,7 +44,7 @@ type Zone struct {
 	Origin  string
 	SOA     *dns.SOA
 	Stale   bool
-	Records iter.Seq[[]dns.RR] // name by name, without the SOA
+	Records func(qtype uint16) iter.Seq2[string, []dns.RR] // of a type, by their owners
 }
 
 // Framework is a framework in /v1/enumerate.

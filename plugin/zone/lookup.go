@@ -206,6 +206,19 @@ func (z *Zone) address(r rr, name string, place *addressRR) dns.RR {
 	return &place.a
 }
 
+// OfType yields the records of a type that is A, AAAA, SRV or PTR, name by name, in no order.
+func (g *Generation) OfType(qtype uint16) iter.Seq2[string, []dns.RR] {
+	return func(yield func(string, []dns.RR) bool) {
+		for name, rrs := range g.sets {
+			if of := ofType(rrs, qtype); len(of) > 0 {
+				if owner := g.zone.absolute(name); !yield(owner, g.makeRRs(of, owner)) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // All yields every record of the zone except the SOA: first the NS, then name by name, in
 // no order.
 func (g *Generation) All() iter.Seq[[]dns.RR] {

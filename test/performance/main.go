@@ -57,6 +57,7 @@ var parts = []struct {
 	{"changes", measureChanges},
 	{"watchers", measureWatchers},
 	{"secondaries", measureSecondaries},
+	{"api", measureAPI},
 	{"idle", measureIdle},
 }
 
