@@ -1,8 +1,10 @@
 package calicomesos
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	golog "log"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +17,8 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/watch"
+
+	clog "github.com/coredns/coredns/plugin/pkg/log"
 
 	"github.com/miekg/dns"
 )
@@ -319,3 +323,41 @@ func TestHostsChanged_Watched(t *testing.T) {
 }
 
 var _ cluster.Hosts = knownHosts{}
+
+// TestClaims_Lost says once that no target has an address, and once that one has again.
+func TestClaims_Lost(t *testing.T) {
+	var logged bytes.Buffer
+	golog.SetOutput(&logged)
+	t.Cleanup(func() {
+		if testing.Verbose() {
+			golog.SetOutput(os.Stderr)
+		} else {
+			clog.Discard()
+		}
+	})
+	hosts := knownHosts{"lb.example.": {netip.MustParseAddr("192.0.2.1")}}
+	c := newClaims(t, "vhosts acme.org to lb.example slave.mesos for external")
+	c.hosts = hosts
+	delete(hosts, "lb.example.")
+	for _, step := range []struct {
+		what  string
+		do    func()
+		after string // what is logged
+	}{
+		{"nothing is claimed", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, ""},
+		{"the target is looked up", func() { c.HostsChanged([]string{"lb.example."}) }, ""},
+		{"a name is claimed, by an incomplete state", func() { c.publish(watch.Status{}, true) }, ""},
+		{"the state is complete", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, "No target"},
+		{"nothing is new", func() { c.HostsChanged([]string{"lb.example."}) }, ""},
+		{"the target has an address", func() {
+			hosts["lb.example."] = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+			c.HostsChanged([]string{"lb.example."})
+		}, "have addresses again"},
+	} {
+		logged.Reset()
+		step.do()
+		if got := logged.String(); step.after == "" && got != "" || !strings.Contains(got, step.after) {
+			t.Errorf("%s: logged %q, want %q", step.what, got, step.after)
+		}
+	}
+}
