@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/api"
@@ -544,27 +545,28 @@ func TestHTTP_Tasks(t *testing.T) {
 	m := mesostest.NewMaster(15 * time.Second)
 	tut := mesostest.NewTutorial(m)
 	m.AddTask(tut.Task(mesostest.App{Name: "!!!", Network: "calico"}, "odd.1", 0, "192.168.84.250"))
+	m.AddTask(tut.Task(mesostest.App{Name: "zz", Network: "calico", Ports: []mesostest.Port{{Number: 70000}}}, "zz.1", 1, "192.168.50.251"))
 	master := mesostest.Start(m)
 	defer master.Close()
 	addr := freeAddress(t)
 	startServer(t, fmt.Sprintf("%s {\n master %s\n http %s\n}", pluginName, master.URL, addr))
 	for query, want := range map[string]string{
-		"":                          "11/11: !!! api.pod db.prod marathon-lb nginx nginx nginx sidecar.pod v6 wanderer web",
-		"?limit=2&offset=1":         "11/11: api.pod db.prod",
-		"?limit=0":                  "11/11: ",
-		"?offset=99":                "11/11: ",
-		"?q=NGINX":                  "3/11: nginx nginx nginx",
-		"?q=78e51061":               "1/11: nginx",
-		"?q=192.168.84.192":         "1/11: nginx",
-		"?q=fd00:192:168::10":       "1/11: v6",
-		"?q=172.24.197.101":         "5/11: !!! marathon-lb nginx v6 wanderer",
-		"?q=prod_db":                "1/11: db.prod",
-		"?q=marathon&limit=1":       "11/11: !!!",
-		"?skipped=true":             "1/11: !!!",
-		"?q=nginx&skipped=true":     "0/11: ",
-		"?q=nothing":                "0/11: ",
-		"?q=%3Cscript%3E":           "0/11: ",
-		"?q=wanderer&skipped=false": "1/11: wanderer",
+		"":                          "12/12: !!! api.pod db.prod marathon-lb nginx nginx nginx sidecar.pod v6 wanderer web zz",
+		"?limit=2&offset=1":         "12/12: api.pod db.prod",
+		"?limit=0":                  "12/12: ",
+		"?offset=99":                "12/12: ",
+		"?q=NGINX":                  "3/12: nginx nginx nginx",
+		"?q=78e51061":               "1/12: nginx",
+		"?q=192.168.84.192":         "1/12: nginx",
+		"?q=fd00:192:168::10":       "1/12: v6",
+		"?q=172.24.197.101":         "5/12: !!! marathon-lb nginx v6 wanderer",
+		"?q=prod_db":                "1/12: db.prod",
+		"?q=marathon&limit=1":       "12/12: !!!",
+		"?skipped=true":             "2/12: !!! zz",
+		"?q=nginx&skipped=true":     "0/12: ",
+		"?q=nothing":                "0/12: ",
+		"?q=%3Cscript%3E":           "0/12: ",
+		"?q=wanderer&skipped=false": "1/12: wanderer",
 	} {
 		found := getJSON[api.Tasks](t, "http://"+addr+"/v1/tasks"+query)
 		var names []string
@@ -610,4 +612,48 @@ func viewOf(c *cluster.Cluster) *cluster.View {
 		done = v.Step()
 	}
 	return v.View()
+}
+
+// TestInsight_Look takes a new view of the cluster when the last one is old.
+func TestInsight_Look(t *testing.T) {
+	taken := 0
+	i := &insight{take: func(context.Context) (*cluster.View, error) {
+		taken++
+		return &cluster.View{}, nil
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		for _, want := range []int{1, 1, 2} {
+			if _, err := i.look(t.Context()); err != nil || taken != want {
+				t.Errorf("%d views, want %d; %v", taken, want, err)
+			}
+			time.Sleep(viewAge * 2 / 3)
+		}
+	})
+}
+
+// TestInsight_Bounds names some of many tasks in an explanation, and none of a framework that is
+// not published in an enumeration.
+func TestInsight_Bounds(t *testing.T) {
+	c := &ruleCase{t: t}
+	c.state("framework marathon")
+	c.state("framework other")
+	c.state("options frameworks marathon")
+	for range maxExplained + 1 {
+		c.state("task app")
+	}
+	c.state("task app framework=x-0001")
+	i := c.insight()
+	e, err := i.Explain(t.Context(), "app.marathon.mesos")
+	if err != nil || len(e.Tasks) != maxExplained || e.Total != maxExplained+1 {
+		t.Errorf("%d of %d tasks are explained: %v", len(e.Tasks), e.Total, err)
+	}
+	frameworks, err := i.Enumerate(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for f := range frameworks {
+		if f.Name != "marathon" {
+			t.Errorf("framework %s is enumerated", f.Name)
+		}
+	}
 }

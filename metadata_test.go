@@ -54,11 +54,11 @@ func TestMetadata(t *testing.T) {
 		}
 	}
 	one, two := task("nginx.1", "marathon", "10.0.0.1", 0, mesos.Healthy), task("nginx.2", "marathon", "10.0.0.2", 1, mesos.Healthy)
-	for _, in := range []cluster.Instance{one, two} { // both claim a name of newTestPublisher's zone
+	sick := task("nginx.3", "marathon", "10.0.0.3", 1, mesos.Unhealthy)
+	for _, in := range []cluster.Instance{one, two, sick} { // all claim a name of newTestPublisher's zone
 		in.Task.Ports = []mesos.PortRange{{Begin: 31000, End: 31000}}
 		in.Task.HAProxy = []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "shop.apps.acme.org"}}
 	}
-	sick := task("nginx.3", "marathon", "10.0.0.3", 1, mesos.Unhealthy)
 	pod := task("side_car.1", "marathon", "10.0.0.1", 0, mesos.Healthy) // with the address of the first
 	evil := task("nginx.4", "evil", "10.0.0.4", 1, mesos.Healthy)
 	hosted := task("lb.1", "chronos", "10.0.1.1", 0, mesos.Healthy)

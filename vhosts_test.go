@@ -268,6 +268,25 @@ func TestClaims_Excess(t *testing.T) {
 	if addrs := z.targets.Load(); addrs != maxAddrs {
 		t.Errorf("%d addresses", addrs)
 	}
+	c = newClaims(t, "vhosts acme.org to 192.0.2.1 for *")
+	c.task.Discovery.Ports = nil
+	for i := range maxPorts + 10 {
+		c.task.Discovery.Ports = append(c.task.Discovery.Ports, mesos.Port{Number: uint32(i + 1)})
+		c.task.HAProxy = append(c.task.HAProxy, mesos.Label{Key: fmt.Sprintf("HAPROXY_%d_VHOST", i), Value: fmt.Sprintf("p%d.acme.org", i)})
+	}
+	c.publish(watch.Status{Complete: true}, true)
+	if got := len(c.balancers[0].claimed); got != maxPorts {
+		t.Errorf("names are claimed for %d ports", got)
+	}
+}
+
+// TestClaims_Stale answers from a snapshot, and says so.
+func TestClaims_Stale(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to 192.0.2.1 for external")
+	c.publish(watch.Status{Stale: true}, true)
+	if gen := c.zones[vhost][0].Current(); !gen.Stale() || gen.Complete() {
+		t.Errorf("stale: %v, complete: %v", gen.Stale(), gen.Complete())
+	}
 }
 
 // TestClaims_TooLong has a claim that fits a name, and not the zone's records.

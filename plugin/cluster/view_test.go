@@ -81,6 +81,28 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestCollect_Retained tells which tasks the present leader has not named.
+func TestCollect_Retained(t *testing.T) {
+	c := New(nil)
+	task := &mesos.Task{ID: "t", FrameworkID: "f", AgentID: "S0", App: &mesos.App{Name: "app"}, State: mesos.TaskRunning}
+	c.State(&mesos.State{Agents: []*mesos.Agent{{ID: "S0"}}, Tasks: []*mesos.Task{task}}, Leader{ID: "m"}, time.Now())
+	retained := func() bool {
+		v := c.Collect()
+		defer v.End()
+		if !v.Step() {
+			t.Fatal("the view takes two steps")
+		}
+		return v.View().Tasks[0].Retained
+	}
+	if retained() {
+		t.Error("a task that the leader has named is retained")
+	}
+	c.State(&mesos.State{RecoveredAgents: []*mesos.Agent{{ID: "S0"}}}, Leader{ID: "n"}, time.Now())
+	if !retained() {
+		t.Error("a task from before a failover is not retained")
+	}
+}
+
 // TestAway names the agents that a leader expects to re-register.
 func TestAway(t *testing.T) {
 	c := New(nil)
