@@ -4,52 +4,77 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
 	"github.com/miekg/dns"
 )
 
-// balancer is a "vhosts" line as it runs: the names that are claimed for it, and the addresses
-// that its targets have now. The publisher's loop owns it.
-type balancer struct {
-	line    *vhostLine
-	zone    *publishedZone
-	targets []target
-	claimed map[string]claimCount // by name relative to the zone
-	addrs   []netip.Addr          // of all targets: what each claimed name answers
+// hosts knows the addresses of hostnames, as resolve.Resolver does.
+type hosts interface {
+	Addrs(host string) []netip.Addr // without waiting
+	Answered(host string) bool      // a lookup has found its addresses, or that it has none
 }
 
-// claimCount is the number of tasks that claim a name, in health and as backups.
-type claimCount struct{ active, backup int }
+// claimedNames are the names that tasks claim in a zone of "vhosts", and what they answer. The
+// publisher's loop owns them.
+type claimedNames struct {
+	zone  *publishedZone
+	lines []*balancer
+	names map[string]*claimedName // relative to the zone
+	dirty map[string]bool         // names whose answer may have changed
+}
 
-// answers reports whether the name has the balancer's addresses, and whether as backups.
-func (c claimCount) answers() (has, backup bool) { return c != claimCount{}, c.active == 0 }
+// claimedName is a name with its claims, and the addresses that it answers.
+type claimedName struct {
+	claims map[claimKey]int // number of tasks
+	addrs  []netip.Addr     // in order, each once
+}
+
+// claimKey is what a claim says besides the name.
+type claimKey struct {
+	line   int
+	addr   netip.Addr // an address of the claiming task, or the zero Addr for the claim itself
+	backup bool
+}
+
+// balancer is a "vhosts" line as it runs.
+type balancer struct {
+	line    *vhostLine
+	targets []target
+	addrs   []netip.Addr // of all targets: what each name that is claimed for the line answers
+	excess  int          // addresses that are left out
+	lost    logstate.State
+}
 
 // target is a name whose addresses a balancer answers.
 type target struct {
-	name  string
+	targetName
 	zone  *zone.Zone // of the stanza that it is in, or nil: it is looked up
 	seen  *zone.Generation
 	addrs []netip.Addr
-	known bool // addrs are the addresses, or there are none
+	known bool // addrs are its addresses, or it has none
 }
 
-// newBalancers makes the balancers of the rules' lines, and gives them to their zones.
-func (p *publisher) newBalancers() {
+// newClaimedNames makes the claimed names of each zone of "vhosts".
+func (p *publisher) newClaimedNames() {
+	for _, z := range p.zones[vhost] {
+		z.claimed = &claimedNames{zone: z, names: make(map[string]*claimedName), dirty: make(map[string]bool)}
+	}
 	for _, line := range p.rules.vhosts {
-		b := &balancer{line: line, claimed: make(map[string]claimCount), addrs: bounded(line.addrs)}
-		b.zone = p.zoneOf(line.origin)
+		b := &balancer{line: line, lost: logstate.State{Log: log}}
 		for _, name := range line.names {
-			t := target{name: name}
-			if z := p.zoneOf(p.rules.zoneOf(name)); z != nil {
+			t := target{targetName: name}
+			if z := p.zoneOf(p.rules.zoneOf(name.fqdn)); z != nil {
 				t.zone = z.Zone
 			}
 			b.targets = append(b.targets, t)
 		}
-		p.balancers = append(p.balancers, b)
-		b.zone.balancers = append(b.zone.balancers, b)
+		b.setAddrs()
+		c := p.zoneOf(line.origin).claimed
+		c.lines = append(c.lines, b)
+		p.lines = append(p.lines, c)
 	}
 }
 
@@ -64,82 +89,144 @@ func (p *publisher) zoneOf(origin string) *publishedZone {
 }
 
 // claim takes in a claim, or takes it back if sign is -1.
-func (b *balancer) claim(c claim, sign int) {
-	tx := b.zone.transaction()
-	claim := tx.Claim
-	if sign < 0 {
-		claim = tx.Unclaim
-	}
-	if !claim(zone.Rel(c.name)) {
-		b.zone.counts[longName] += sign
-		return
-	}
-	before := b.claimed[c.name]
-	now := before
-	if c.backup {
-		now.backup += sign
-	} else {
-		now.active += sign
-	}
-	b.claimed[c.name] = now
-	had, hadBackup := before.answers()
-	has, isBackup := now.answers()
-	if !has {
-		delete(b.claimed, c.name)
-	}
-	if had == has && hadBackup == isBackup {
-		return
-	}
-	if had {
-		b.apply(c.name, b.addrs, hadBackup, -1)
-	}
-	if has {
-		b.apply(c.name, b.addrs, isBackup, 1)
-	}
-}
-
-// apply adds addresses to a name, or removes them if sign is -1.
-func (b *balancer) apply(name string, addrs []netip.Addr, backup bool, sign int) {
-	for _, a := range addrs {
-		r := zone.Address(a)
-		if backup {
-			r = r.Backup()
+func (c *claimedNames) claim(cl claim, sign int) {
+	n := c.names[cl.name]
+	if n == nil {
+		if !c.zone.transaction().Claim(zone.Rel(cl.name)) {
+			c.zone.counts[longName] += sign
+			return
 		}
-		b.zone.apply(zone.Rel(name), r, sign)
+		n = &claimedName{claims: make(map[claimKey]int)}
+		c.names[cl.name] = n
+	}
+	if n.claims[cl.claimKey] += sign; n.claims[cl.claimKey] == 0 {
+		delete(n.claims, cl.claimKey)
+	}
+	c.dirty[cl.name] = true
+}
+
+// answer returns what a name answers: the addresses of the lines that it is claimed for, and of
+// the claiming tasks for "tasks". Claims of unhealthy tasks count only where there are no others.
+func (c *claimedNames) answer(n *claimedName, lines map[int]*balancer) []netip.Addr {
+	backup := true
+	for k := range n.claims {
+		backup = backup && k.backup
+	}
+	var addrs []netip.Addr
+	for k := range n.claims {
+		switch {
+		case k.backup != backup:
+		case k.addr.IsValid():
+			addrs = append(addrs, k.addr)
+		default:
+			addrs = append(addrs, lines[k.line].addrs...)
+		}
+	}
+	return ordered(addrs)
+}
+
+// apply brings the records of the names that have changed into the zone's transaction.
+func (c *claimedNames) apply() {
+	lines := make(map[int]*balancer, len(c.lines))
+	for _, b := range c.lines {
+		lines[b.line.number] = b
+	}
+	for name := range c.dirty {
+		n := c.names[name]
+		addrs := c.answer(n, lines)
+		for _, a := range n.addrs {
+			if _, stays := slices.BinarySearchFunc(addrs, a, netip.Addr.Compare); !stays {
+				c.zone.apply(zone.Rel(name), zone.Address(a), -1)
+			}
+		}
+		for _, a := range addrs {
+			if _, was := slices.BinarySearchFunc(n.addrs, a, netip.Addr.Compare); !was {
+				c.zone.apply(zone.Rel(name), zone.Address(a), 1)
+			}
+		}
+		if n.addrs = addrs; len(n.claims) == 0 {
+			delete(c.names, name)
+			c.zone.transaction().Unclaim(zone.Rel(name))
+		}
+	}
+	clear(c.dirty)
+}
+
+// follow finds out where the targets are now. It marks the names that answer their addresses.
+func (c *claimedNames) follow(h hosts) {
+	for _, b := range c.lines {
+		for i := range b.targets {
+			b.targets[i].look(h)
+		}
+		before := b.excess
+		changed := b.setAddrs()
+		c.zone.counts[excess] += b.excess - before
+		if !changed {
+			continue
+		}
+		for name, n := range c.names {
+			if n.claims[claimKey{line: b.line.number}]+n.claims[claimKey{line: b.line.number, backup: true}] > 0 {
+				c.dirty[name] = true
+			}
+		}
 	}
 }
 
-// follow has each claimed name answer the addresses that the targets have now.
-func (b *balancer) follow(hosts cluster.Hosts) {
-	addrs := slices.Clone(b.line.addrs)
-	for i := range b.targets {
-		b.targets[i].look(hosts)
-		addrs = append(addrs, b.targets[i].addrs...)
+// isClaimed reports whether any name is claimed for a line.
+func (c *claimedNames) isClaimed(b *balancer) bool {
+	for _, n := range c.names {
+		if n.claims[claimKey{line: b.line.number}]+n.claims[claimKey{line: b.line.number, backup: true}] > 0 {
+			return true
+		}
 	}
-	if addrs = bounded(addrs); slices.Equal(addrs, b.addrs) {
-		return
+	return false
+}
+
+// setAddrs collects the addresses of the targets, and reports whether they have changed. There
+// are at most maxAddrs: an answer has to fit, and each claimed name keeps them all. Those that
+// the line names come first.
+func (b *balancer) setAddrs() (changed bool) {
+	var found []netip.Addr
+	for _, t := range b.targets {
+		found = append(found, t.addrs...)
 	}
-	for name, count := range b.claimed {
-		_, backup := count.answers()
-		b.apply(name, b.addrs, backup, -1)
-		b.apply(name, addrs, backup, 1)
-	}
+	found = slices.DeleteFunc(ordered(found), func(a netip.Addr) bool { return !isUsable(a) || slices.Contains(b.line.addrs, a) })
+	room := max(maxAddrs-len(b.line.addrs), 0)
+	b.excess = max(len(found)-room, 0)
+	addrs := ordered(slices.Concat(b.line.addrs, found[:min(len(found), room)]))
+	changed = !slices.Equal(addrs, b.addrs)
 	b.addrs = addrs
+	return changed
 }
 
-// bounded returns addresses each once, in order, and at most maxAddrs of them: an answer has to
-// fit, and each claimed name keeps them all.
-func bounded(addrs []netip.Addr) []netip.Addr {
-	addrs = slices.Clone(addrs)
+// ordered sorts addresses, and leaves each once.
+func ordered(addrs []netip.Addr) []netip.Addr {
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	addrs = slices.Compact(addrs)
-	return addrs[:min(len(addrs), maxAddrs)]
+	return slices.Compact(addrs)
+}
+
+// isKnown reports whether it is known where all targets are.
+func (b *balancer) isKnown() bool {
+	return !slices.ContainsFunc(b.targets, func(t target) bool { return !t.known })
+}
+
+// hasTargets reports whether a line should have addresses, whoever claims a name.
+func (b *balancer) hasTargets() bool { return len(b.targets)+len(b.line.addrs) > 0 }
+
+// tell logs that a line for which names are claimed has no address, and that it has one again.
+func (b *balancer) tell(needed bool) {
+	switch {
+	case len(b.addrs) > 0:
+		b.lost.Recovered("The targets of \"%s\" have addresses again", b.line)
+	case needed:
+		b.lost.Failed("No target of \"%s\" has an address: names that tasks claim have none", b.line)
+	}
 }
 
 // look finds out the target's addresses. What is not known now stays as it was.
-func (t *target) look(hosts cluster.Hosts) {
+func (t *target) look(h hosts) {
 	if t.zone == nil {
-		if addrs := hosts.Addrs(t.name); len(addrs) > 0 {
+		if addrs := h.Addrs(t.host); len(addrs) > 0 || h.Answered(t.host) {
 			t.addrs, t.known = addrs, true
 		}
 		return
@@ -149,8 +236,8 @@ func (t *target) look(hosts cluster.Hosts) {
 		return
 	}
 	t.seen = gen
-	rel, _ := t.zone.Relative(t.name)
-	addrs := addressesOf(gen, rel, t.name)
+	rel, _ := t.zone.Relative(t.fqdn)
+	addrs := addressesOf(gen, rel, t.fqdn)
 	if len(addrs) > 0 || gen.Complete() {
 		t.addrs, t.known = addrs, true
 	}
@@ -160,7 +247,7 @@ func (t *target) look(hosts cluster.Hosts) {
 func addressesOf(gen *zone.Generation, rel, name string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, typ := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range gen.Lookup(rel, name, typ, 0, maxAddrs).Answer {
+		for _, rr := range gen.Lookup(rel, name, typ, 0, maxAddrs+1).Answer {
 			switch rr := rr.(type) {
 			case *dns.A:
 				addr, _ := netip.AddrFromSlice(rr.A.To4())
@@ -175,37 +262,28 @@ func addressesOf(gen *zone.Generation, rel, name string) []netip.Addr {
 }
 
 // HostsChanged implements watch.Sink: hosts have been looked up.
-func (p *publisher) HostsChanged(hosts []string) {
-	for _, b := range p.balancers {
-		for i := range b.targets {
-			if t := &b.targets[i]; t.zone == nil && slices.Contains(hosts, t.name) {
-				t.known = true // there may be none
-			}
-		}
-	}
+func (p *publisher) HostsChanged([]string) {
 	if isClosed(p.ready) {
 		p.publishVHosts()
 	}
 }
 
 // publishVHosts publishes the zones of "vhosts", after the zones that their targets are in.
-// While it is not known where a target is, a name without an address may have one.
 func (p *publisher) publishVHosts() {
 	for _, z := range p.zones[vhost] {
-		addrs, known, needed := 0, true, false
-		for _, b := range z.balancers {
-			b.follow(p.hosts)
-			addrs += len(b.addrs)
-			known = known && !slices.ContainsFunc(b.targets, func(t target) bool { return !t.known })
-			needed = needed || len(b.targets) > 0 && len(b.claimed) > 0
+		c := z.claimed
+		c.follow(p.hosts)
+		c.apply()
+		doubtful, fewest := false, -1
+		for _, b := range c.lines {
+			claimed := b.hasTargets() && len(b.addrs) == 0 && c.isClaimed(b)
+			doubtful = doubtful || claimed && !b.isKnown()
+			b.tell(claimed && b.isKnown() && p.status.Complete)
+			if b.hasTargets() && (fewest < 0 || len(b.addrs) < fewest) {
+				fewest = len(b.addrs)
+			}
 		}
-		z.targets.Store(int64(addrs))
-		p.publishZone(z, watch.Status{Complete: p.status.Complete && known, Stale: p.status.Stale})
-		switch {
-		case addrs > 0:
-			z.lost.Recovered("The targets of \"vhosts %s\" have addresses again", z.Origin)
-		case needed && known && p.status.Complete:
-			z.lost.Failed("No target of \"vhosts %s\" has an address: names that tasks claim have none", z.Origin)
-		}
+		z.targets.Store(int64(fewest))
+		p.publishZone(z, watch.Status{Complete: p.status.Complete, Stale: p.status.Stale}, doubtful)
 	}
 }

@@ -138,9 +138,7 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	}
 	state := &request.Request{W: w, Req: r}
 	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state)/minRecord+1)
-	// A name with records lacks other types even in an incomplete zone: clients give up on
-	// a name if the query for one of its two address types fails.
-	if !res.Records && !gen.Complete() {
+	if !gen.Certain(&res) {
 		return notReady(r), true
 	}
 	if !res.Exists && c.Fall.Through(name) {

@@ -200,7 +200,7 @@ func (t *told) apply() {
 	unfit := 0
 	for _, r := range t.out.records {
 		for _, z := range t.insight.zones[r.scheme] {
-			if r.scheme == reverse || r.scheme == vhost || z.Fits(r.name, r.Record) {
+			if r.scheme == reverse || z.Fits(r.name, r.Record) {
 				t.Published = true
 			} else {
 				unfit++
@@ -263,7 +263,7 @@ func (t *told) detail() api.TaskDetail {
 	}
 	for _, r := range t.out.records {
 		for _, z := range t.insight.zones[r.scheme] {
-			if r.scheme == reverse || r.scheme == vhost {
+			if r.scheme == reverse {
 				if _, ok := z.Relative(r.name.Rel); ok {
 					owner(r.name.Rel)
 				}

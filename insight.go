@@ -55,7 +55,7 @@ func (i *insight) Lookup(name string, qtype uint16) (api.Answer, error) {
 		return api.Answer{}, api.ErrNotReady
 	}
 	r := gen.Lookup(rel, name, qtype, 0, math.MaxInt)
-	if !r.Records && !gen.Complete() {
+	if !gen.Certain(&r) {
 		return api.Answer{}, api.ErrNotReady
 	}
 	return api.Answer{Exists: r.Exists, Stale: gen.Stale(), Records: r.Answer}, nil
@@ -68,7 +68,7 @@ func (i *insight) Zone() (api.Zone, bool, error) {
 	}
 	z := i.zones[mesosDNS][0]
 	gen := z.Current()
-	if gen == nil || !gen.Complete() {
+	if gen == nil || !gen.Whole() {
 		return api.Zone{}, true, api.ErrNotReady // a part of it would be taken for all
 	}
 	return api.Zone{Origin: z.Origin, SOA: gen.SOA().(*dns.SOA), Stale: gen.Stale(), Records: gen.OfType}, true, nil

@@ -98,9 +98,6 @@ func (x *taskIndex) count(in cluster.Instance, r *rules, of *recordSet, n int) {
 		}
 	}
 	for _, rec := range of.records {
-		if rec.scheme == vhost {
-			continue // it is of a claim
-		}
 		name := rec.name.Rel
 		if rec.name.Sub != 0 {
 			name += "." + subdomains[rec.scheme][rec.name.Sub-1]
@@ -109,6 +106,9 @@ func (x *taskIndex) count(in cluster.Instance, r *rules, of *recordSet, n int) {
 		count(x.names, indexedName{rec.scheme, name}, t, n)
 	}
 	for _, c := range of.claims {
+		if c.addr.IsValid() {
+			continue // it goes with another one
+		}
 		t.backup = c.backup
 		count(x.names, indexedName{vhost, zone.Join(c.name, r.vhosts[c.line].origin)}, t, n)
 	}

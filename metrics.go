@@ -2,7 +2,6 @@ package calicomesos
 
 import (
 	"errors"
-	"slices"
 	"strconv"
 	"time"
 
@@ -127,7 +126,7 @@ var (
 	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone", "view")
 	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone", "view")
 	skippedDesc    = gaugeDesc("skipped", "Number of names, addresses and ports of the present state that are not published, by reason.", "server", "zone", "view", "reason")
-	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses that the targets of a zone of \"vhosts\" have.", "server", "zone", "view")
+	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses of the targets of a \"vhosts\" line, of a zone's lines with targets the one with the fewest.", "server", "zone", "view")
 )
 
 func init() { prometheus.MustRegister(&running) }
@@ -190,8 +189,8 @@ func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone)
 		gauge(recordsDesc, float64(gen.Records()), labels...)
 		gauge(serialDesc, float64(gen.Serial()), labels...)
 	}
-	if slices.ContainsFunc(z.balancers, func(b *balancer) bool { return !b.line.tasks }) {
-		gauge(targetsDesc, float64(z.targets.Load()), labels...)
+	if fewest := z.targets.Load(); z.claimed != nil && fewest >= 0 {
+		gauge(targetsDesc, float64(fewest), labels...)
 	}
 	for why, n := range z.skipped.Load() {
 		gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
-	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
@@ -20,10 +19,10 @@ type publisher struct {
 	changed func(origin string) // tells secondaries that a zone has changed
 	ready   chan struct{}       // closed when a first state is published
 
-	balancers     []*balancer   // of the "vhosts" lines
-	hosts         cluster.Hosts // knows targets of those outside of the zones
-	status        watch.Status  // as last published
-	tasks         *taskIndex    // nil: nobody asks
+	lines         []*claimedNames // of the zones of the "vhosts" lines, by the lines' numbers
+	hosts         hosts           // knows targets of those outside of the zones
+	status        watch.Status    // as last published
+	tasks         *taskIndex      // nil: nobody asks
 	names         frameworkNames
 	floor         time.Time // serials come after this time
 	warner        warner
@@ -39,21 +38,20 @@ type publishedZone struct {
 	skipped atomic.Pointer[[reasons]int] // counts as last published, for the metrics
 
 	// Only a zone of "vhosts" has these.
-	balancers []*balancer
-	targets   atomic.Int64   // addresses of its targets
-	lost      logstate.State // while they have none
+	claimed *claimedNames
+	targets atomic.Int64 // fewest addresses of a line with targets, -1 without one
 }
 
 func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready chan struct{}) *publisher {
 	p := &publisher{rules: r, changed: changed, ready: ready, names: newFrameworkNames()}
 	for sch, zs := range zones {
 		for _, z := range zs {
-			pz := &publishedZone{Zone: z, lost: logstate.State{Log: log}}
+			pz := &publishedZone{Zone: z}
 			pz.skipped.Store(new([reasons]int))
 			p.zones[sch] = append(p.zones[sch], pz)
 		}
 	}
-	p.newBalancers()
+	p.newClaimedNames()
 	return p
 }
 
@@ -76,7 +74,7 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	p.floor, p.status = status.After, status
 	for _, zs := range p.zones[:vhost] {
 		for _, z := range zs {
-			p.publishZone(z, status)
+			p.publishZone(z, status, false)
 		}
 	}
 	p.publishVHosts()
@@ -88,9 +86,10 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	}
 }
 
-// publishZone publishes a zone, and tells secondaries if they must know.
-func (p *publisher) publishZone(z *publishedZone, status watch.Status) {
-	if z.publish(p.now(), zone.Status{Complete: status.Complete, Stale: status.Stale}) {
+// publishZone publishes a zone, and tells secondaries if they must know. In a doubtful one names
+// without records may have some.
+func (p *publisher) publishZone(z *publishedZone, status watch.Status, doubtful bool) {
+	if z.publish(p.now(), zone.Status{Complete: status.Complete, Stale: status.Stale, Doubtful: doubtful}) {
 		p.changed(z.Origin)
 	}
 }
@@ -146,7 +145,8 @@ func (p *publisher) swap(before, after func(*recordSet)) {
 	before(&p.before)
 	after(&p.after)
 	p.warner.seen.add(&p.after.seen)
-	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) && slices.Equal(p.before.claims, p.after.claims) {
+	if p.before.skipped == p.after.skipped && slices.Equal(p.before.records, p.after.records) && slices.Equal(p.before.claims, p.after.claims) &&
+		slices.Equal(p.before.badClaims, p.after.badClaims) {
 		return
 	}
 	p.apply(&p.before, -1)
@@ -164,8 +164,8 @@ func (p *publisher) apply(set *recordSet, sign int) {
 	}
 	for i := range set.records {
 		r := &set.records[i]
-		if r.scheme == reverse || r.scheme == vhost {
-			if z, rel := p.closest(r.scheme, r.name.Rel); z != nil {
+		if r.scheme == reverse {
+			if z, rel := p.reverseZone(r.name.Rel); z != nil {
 				z.apply(zone.Rel(strings.Clone(rel)), r.Record, sign) // a copy without the origin
 			}
 			continue
@@ -175,18 +175,21 @@ func (p *publisher) apply(set *recordSet, sign int) {
 		}
 	}
 	for _, c := range set.claims {
-		p.balancers[c.line].claim(c, sign)
+		p.lines[c.line].claim(c, sign)
+	}
+	for _, bad := range set.badClaims {
+		p.zoneOf(bad.origin).counts[bad.why] += sign
 	}
 }
 
-// closest returns the most specific zone of a scheme that name is in, and name relative to its
+// reverseZone returns the most specific reverse zone of name, and name relative to its
 // origin. It returns nil if there is none.
-func (p *publisher) closest(sch scheme, name string) (*publishedZone, string) {
+func (p *publisher) reverseZone(name string) (*publishedZone, string) {
 	var (
 		closest *publishedZone
 		rel     string
 	)
-	for _, z := range p.zones[sch] {
+	for _, z := range p.zones[reverse] {
 		if r, ok := z.Relative(name); ok && (closest == nil || len(r) < len(rel)) {
 			closest, rel = z, r
 		}
@@ -204,9 +207,10 @@ func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
 		return false
 	}
 	changed := z.transaction().Publish(now, status)
-	completed := status.Complete && !z.status.Complete
+	whole := status.Complete && !status.Doubtful
+	completed := whole && !(z.status.Complete && !z.status.Doubtful)
 	z.tx, z.status = nil, status
-	return status.Complete && (changed || completed)
+	return whole && (changed || completed)
 }
 
 // transaction returns the transaction of the next publication.

@@ -174,7 +174,7 @@ func newTestPublisher(r *rules, vhosts ...string) *publisher {
 	}
 	zones := o.newZones([]netip.Addr{netip.MustParseAddr("127.0.0.1")}, false)
 	p := newPublisher(&o.rules, zones, func(string) {}, make(chan struct{}))
-	p.hosts = knownHosts{"lb.example.": {netip.MustParseAddr("192.0.2.9")}}
+	p.hosts = knownHosts{"lb.example": {netip.MustParseAddr("192.0.2.9")}}
 	return p
 }
 

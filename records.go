@@ -74,8 +74,8 @@ type rules struct {
 	origins    []string // of all zones, the longest first
 }
 
-// record is a record in all zones of a scheme, with a name relative to their origins. That of
-// the schemes reverse and vhost is fully qualified, and the record in the zone closest to it.
+// record is a record in all zones of a scheme. Its name is relative to the zones' origins,
+// except that of a reverse record, which is fully qualified.
 type record struct {
 	scheme scheme
 	name   zone.Name
@@ -84,10 +84,11 @@ type record struct {
 
 // recordSet collects the records of one object, and counts what is skipped.
 type recordSet struct {
-	records []record
-	claims  []claim
-	skipped [schemes][reasons]int
-	seen    seen
+	records   []record
+	claims    []claim
+	badClaims []badClaim
+	skipped   [schemes][reasons]int
+	seen      seen
 
 	explains bool     // notes are wanted: not while publishing
 	notes    []string // why something is skipped
@@ -99,7 +100,7 @@ func (s *recordSet) note(format string, args ...any) {
 }
 
 func (s *recordSet) reset() {
-	s.records, s.claims = s.records[:0], s.claims[:0]
+	s.records, s.claims, s.badClaims = s.records[:0], s.claims[:0], s.badClaims[:0]
 	s.skipped = [schemes][reasons]int{}
 	s.seen = seen{}
 }

@@ -41,7 +41,7 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 		return nil, transfer.ErrNotAuthoritative
 	}
 	gen := z.Current()
-	if gen == nil || !gen.Complete() {
+	if gen == nil || !gen.Whole() {
 		return nil, errIncomplete
 	}
 	soa := gen.SOA()

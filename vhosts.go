@@ -26,7 +26,28 @@ type vhostLine struct {
 	groups []string     // whose claims count; "*" for all, with a group or without
 	tasks  bool         // the addresses of the claiming tasks are answered
 	addrs  []netip.Addr // answered as they are
-	names  []string     // whose addresses are answered, fully qualified
+	names  []targetName // whose addresses are answered
+}
+
+// targetName is a name that is a target.
+type targetName struct {
+	host string // as it is written, to be looked up: without a dot it may be in a file of hosts
+	fqdn string // in lower case
+}
+
+// String returns what the line says.
+func (l *vhostLine) String() string {
+	words := []string{"vhosts", l.origin, "to"}
+	for _, a := range l.addrs {
+		words = append(words, a.String())
+	}
+	for _, n := range l.names {
+		words = append(words, n.host)
+	}
+	if l.tasks {
+		words = append(words, "tasks")
+	}
+	return strings.Join(append(append(words, "for"), l.groups...), " ")
 }
 
 // takes reports whether claims for these groups count.
@@ -38,11 +59,17 @@ func (l *vhostLine) takes(groups []string) bool {
 // claimed for one.
 const maxClaims = maxPorts
 
-// claim is a name in a zone of "vhosts" that a task claims, for a line of that zone.
+// claim is a name in a zone of "vhosts" that a task claims, for a line of that zone. For a line to
+// "tasks" there is another one for each address of the task. One of an unhealthy task is a backup.
 type claim struct {
-	line   int    // number
-	name   string // relative to the zone
-	backup bool   // by an unhealthy task: it counts only where no healthy one claims the name
+	name string // relative to the zone
+	claimKey
+}
+
+// badClaim is a claimed name that is not answered.
+type badClaim struct {
+	origin string // of the zone that it is counted in
+	why    reason
 }
 
 // claims appends what a task claims.
@@ -70,7 +97,9 @@ func (r *rules) claims(in cluster.Instance, out *recordSet) {
 		}
 	}
 	if t.count > maxClaims {
-		out.skipped[vhost][excess] += t.count - maxClaims
+		for range t.count - maxClaims {
+			out.badClaims = append(out.badClaims, badClaim{r.vhosts[0].origin, excess})
+		}
 		if out.explains {
 			out.note("%d claimed names are beyond the %d that a task may have", t.count-maxClaims, maxClaims)
 		}
@@ -92,19 +121,20 @@ func isTrue(s string) bool {
 }
 
 // portCount returns the number of ports that Marathon knows of a task, by which labels are
-// numbered: neighbours in a DiscoveryInfo that differ in their protocol alone are one.
+// numbered: neighbours in a DiscoveryInfo with one number and name are one for as long as each
+// has another protocol.
 func portCount(t *mesos.Task) int {
 	if t.Discovery == nil {
 		return len(expand(t.Ports, &recordSet{}))
 	}
 	n := 0
+	var protocols []string // of the port so far
 	for i, p := range t.Discovery.Ports {
-		if i > 0 {
-			before := t.Discovery.Ports[i-1]
-			if p.Number == before.Number && p.Name == before.Name && p.Protocol != before.Protocol {
-				continue
-			}
+		if i > 0 && p.Number == t.Discovery.Ports[i-1].Number && p.Name == t.Discovery.Ports[i-1].Name && !slices.Contains(protocols, p.Protocol) {
+			protocols = append(protocols, p.Protocol)
+			continue
 		}
+		protocols = append(protocols[:0], p.Protocol)
 		n++
 	}
 	return min(n, maxPorts)
@@ -138,42 +168,45 @@ func hostsIn(value string) []string {
 
 // claim claims a name, unless it cannot be in a zone.
 func (t *claiming) claim(name string, groups []string) {
-	origin := hostOrigin(name)
-	zoneOf, rel := t.rules.claimable(origin)
-	why, legal := illegalHost(origin)
+	r := t.rules
+	fqdn := hostOrigin(name)
+	origin, rel := r.claimable(fqdn)
+	var lines []*vhostLine
+	for _, l := range r.vhosts {
+		if (origin == "" || l.origin == origin) && l.takes(groups) {
+			lines = append(lines, l)
+		}
+	}
+	if len(lines) == 0 {
+		if t.out.explains {
+			t.out.note("the name %q is claimed for %q, which no line of vhosts takes", name, groups)
+		}
+		return
+	}
+	why, legal := illegalHost(fqdn)
 	switch {
 	case !legal:
-	case zoneOf == "":
+	case origin == "":
 		why, legal = outside, false
-	case rel == "ns1" || slices.Contains(t.rules.nsHosts, origin):
+	case rel == "ns1", slices.Contains(r.nsHosts, fqdn):
 		why, legal = reserved, false
 	}
 	if !legal {
-		t.out.skipped[vhost][why]++
+		t.out.badClaims = append(t.out.badClaims, badClaim{lines[0].origin, why})
 		if t.out.explains {
 			t.out.note("the claimed name %q is not answered: %s", name, unclaimable[why])
 		}
 		return
 	}
-	taken := len(t.out.claims)
-	for _, line := range t.rules.vhosts {
-		if line.origin != zoneOf || !line.takes(groups) {
-			continue
-		}
-		t.out.claims = append(t.out.claims, claim{line.number, rel, t.backup})
+	for _, line := range lines {
+		key := claimKey{line: line.number, backup: t.backup}
+		t.out.claims = append(t.out.claims, claim{rel, key})
 		if !line.tasks {
 			continue
 		}
-		for _, a := range t.addresses() {
-			r := zone.Address(a)
-			if t.backup {
-				r = r.Backup()
-			}
-			t.out.add(vhost, zone.Rel(origin), r)
+		for _, key.addr = range t.addresses() {
+			t.out.claims = append(t.out.claims, claim{rel, key})
 		}
-	}
-	if t.out.explains && len(t.out.claims) == taken {
-		t.out.note("the name %q is claimed for %q, which no line of vhosts takes", name, groups)
 	}
 }
 
@@ -255,13 +288,13 @@ func (r *rules) claimable(name string) (origin, rel string) {
 // parseVHosts parses ZONE to TARGET... for GROUP...
 func parseVHosts(o *options, args []string) error {
 	origins, isReverse, err := parseZone(args[0])
-	to := slices.Index(args, "for")
+	to := slices.Index(args[2:], "for") + 2 // 1 if there is none
 	switch {
 	case err != nil:
 		return err
 	case isReverse:
 		return fmt.Errorf("zone %q must not be a reverse zone", args[0])
-	case args[1] != "to" || to < 0:
+	case args[1] != "to" || to < 2:
 		return errors.New(`must be "ZONE to TARGET... for GROUP..."`)
 	case to == 2:
 		return errors.New("has no target")
@@ -290,10 +323,10 @@ func parseVHosts(o *options, args []string) error {
 // addTarget adds an address, a name, or the word tasks.
 func (l *vhostLine) addTarget(target string) error {
 	addr, err := netip.ParseAddr(target)
-	name := dns.Fqdn(strings.ToLower(target))
+	name := targetName{target, dns.Fqdn(strings.ToLower(target))}
 	var known bool
 	switch {
-	case target == "tasks":
+	case strings.EqualFold(target, "tasks"):
 		known, l.tasks = l.tasks, true
 	case err == nil:
 		addr = addr.Unmap()
@@ -301,15 +334,24 @@ func (l *vhostLine) addTarget(target string) error {
 			return fmt.Errorf("invalid address %q of a target", target)
 		}
 		known, l.addrs = slices.Contains(l.addrs, addr), append(l.addrs, addr)
-	case !isZoneName(name) || name == "." || mesos.ParseAddr(target).IsValid():
+	case !isZoneName(name.fqdn) || isNumeric(name.fqdn) || mesos.ParseAddr(target).IsValid():
 		return fmt.Errorf("invalid target %q: must be an address, a name or tasks", target)
 	default:
-		known, l.names = slices.Contains(l.names, name), append(l.names, name)
+		known = slices.ContainsFunc(l.names, func(n targetName) bool { return n.fqdn == name.fqdn })
+		l.names = append(l.names, name)
 	}
-	if known {
+	switch {
+	case known:
 		return fmt.Errorf("target %q is repeated", target)
+	case len(l.addrs) > maxAddrs:
+		return fmt.Errorf("target %q is beyond the %d addresses that a line may have", target, maxAddrs)
 	}
 	return nil
+}
+
+// isNumeric reports whether the last label of a name is a number: then an address was meant.
+func isNumeric(fqdn string) bool {
+	return strings.Trim(lastLabel(strings.TrimSuffix(fqdn, ".")), "0123456789") == ""
 }
 
 // completeVHosts checks the targets of "vhosts" against the zones, and tells the rules about
@@ -322,8 +364,8 @@ func (o *options) completeVHosts() error {
 	}
 	for _, line := range o.rules.vhosts {
 		for _, name := range line.names {
-			if origin, _ := o.rules.claimable(name); origin != "" {
-				return fmt.Errorf("property \"vhosts\": the target %q is in the zone %q of \"vhosts\" itself", name, origin)
+			if origin, _ := o.rules.claimable(name.fqdn); origin != "" {
+				return fmt.Errorf("property \"vhosts\": the target %q is in the zone %q of \"vhosts\" itself", name.host, origin)
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package calicomesos
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	golog "log"
 	"net/netip"
@@ -11,12 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/plugin/watch"
+	"github.com/calicomesos/calicomesos/test/loopback"
 
 	clog "github.com/coredns/coredns/plugin/pkg/log"
 
@@ -156,31 +155,41 @@ func (c *claimsOf) look(rel string) (addrs []netip.Addr, exists bool) {
 	return addressesOf(gen, rel, rel+".acme.org."), gen.Lookup(rel, rel+".acme.org.", dns.TypeA, 0, 10).Exists
 }
 
-// knownHosts are hosts that were looked up.
+// knownHosts are hosts that were looked up, with their addresses.
 type knownHosts map[string][]netip.Addr
 
-func (h knownHosts) Addrs(host string) []netip.Addr       { return h[host] }
-func (h knownHosts) TenantAddrs(host string) []netip.Addr { return h[host] }
+func (h knownHosts) Addrs(host string) []netip.Addr { return h[host] }
+
+func (h knownHosts) Answered(host string) bool {
+	_, ok := h[host]
+	return ok
+}
 
 // TestClaims_LookedUp follows a target that is looked up: a claimed name is not denied before
-// that, exists without addresses, and has those that the target has.
+// there is an answer, exists without addresses, and has those that the target has. Names that
+// nobody claims do not wait for it.
 func TestClaims_LookedUp(t *testing.T) {
 	hosts := knownHosts{}
-	c := newClaims(t, "vhosts acme.org to lb.example for external")
+	c := newClaims(t, "vhosts acme.org to lb.example for external\nvhosts acme.org to 192.0.2.9 for internal")
 	c.hosts = hosts
 	c.publish(watch.Status{Complete: true}, true)
-	if gen := c.zones[vhost][0].Current(); gen.Complete() {
-		t.Error("the zone is complete before the target is looked up")
+	certain := func(name string) bool {
+		gen := c.zones[vhost][0].Current()
+		r := gen.Lookup(name, name+".acme.org.", dns.TypeA, 0, 10)
+		return gen.Certain(&r)
 	}
-	c.HostsChanged([]string{"other.example."})
-	c.HostsChanged([]string{"lb.example."})
-	if addrs, exists := c.look("mytask"); len(addrs) != 0 || !exists || !c.zones[vhost][0].Current().Complete() {
-		t.Errorf("without an address: %v, exists: %v", addrs, exists)
+	if certain("mytask") || !certain("nobody") || c.zones[vhost][0].Current().Whole() {
+		t.Errorf("before the target is looked up: certain of the name: %v, of another: %v, whole: %v", certain("mytask"), certain("nobody"), c.zones[vhost][0].Current().Whole())
+	}
+	hosts["lb.example"] = nil // it has none
+	c.HostsChanged(nil)
+	if addrs, exists := c.look("mytask"); len(addrs) != 0 || !exists || !certain("mytask") || !c.zones[vhost][0].Current().Whole() {
+		t.Errorf("without an address: %v, exists: %v, certain: %v", addrs, exists, certain("mytask"))
 	}
 	serial := c.zones[vhost][0].Current().Serial()
 	for _, want := range [][]netip.Addr{{netip.MustParseAddr("192.0.2.1")}, {netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("fd00::2")}} {
-		hosts["lb.example."] = want
-		c.HostsChanged([]string{"lb.example."})
+		hosts["lb.example"] = slices.Concat(want, []netip.Addr{netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("224.0.0.1")})
+		c.HostsChanged(nil)
 		if addrs, _ := c.look("mytask"); !slices.Equal(addrs, want) {
 			t.Errorf("got %v, want %v", addrs, want)
 		}
@@ -188,13 +197,13 @@ func TestClaims_LookedUp(t *testing.T) {
 			t.Error("the serial has not moved")
 		}
 	}
-	delete(hosts, "lb.example.") // a lookup fails: the last answer is kept
-	c.HostsChanged([]string{"lb.example."})
+	delete(hosts, "lb.example") // it is looked up anew, and fails: the last answer is kept
+	c.HostsChanged(nil)
 	if addrs, _ := c.look("mytask"); len(addrs) != 2 {
 		t.Errorf("got %v after a lookup that failed", addrs)
 	}
-	if got := c.zones[vhost][0].targets.Load(); got != 2 {
-		t.Errorf("%d addresses of targets are told", got)
+	if got := c.zones[vhost][0].targets.Load(); got != 1 {
+		t.Errorf("the line with the fewest addresses has %d", got)
 	}
 	c.publish(watch.Status{Complete: true}, false)
 	if addrs, exists := c.look("mytask"); len(addrs) != 0 || exists {
@@ -208,12 +217,13 @@ func TestClaims_LookedUp(t *testing.T) {
 // TestClaims_BeforeAnyState has a lookup end before there is a state to publish.
 func TestClaims_BeforeAnyState(t *testing.T) {
 	c := newClaims(t, "vhosts acme.org to lb.example for external")
-	c.HostsChanged([]string{"lb.example."})
+	c.hosts = knownHosts{"lb.example": nil}
+	c.HostsChanged(nil)
 	if c.zones[vhost][0].Current() != nil {
 		t.Error("a zone is published before there is a state")
 	}
 	c.publish(watch.Status{Complete: true}, true)
-	if !c.zones[vhost][0].Current().Complete() {
+	if !c.zones[vhost][0].Current().Whole() {
 		t.Error("the lookup is forgotten")
 	}
 }
@@ -247,12 +257,13 @@ func TestClaims_Incomplete(t *testing.T) {
 	}
 }
 
-// TestClaims_Excess takes a bounded number of names and of targets' addresses.
+// TestClaims_Excess takes a bounded number of names, of ports, and of targets' addresses. Those
+// that the line names come first.
 func TestClaims_Excess(t *testing.T) {
-	c := newClaims(t, "vhosts acme.org to lb.example for external")
+	c := newClaims(t, "vhosts acme.org to 203.0.113.1 lb.example for external")
 	hosts := knownHosts{}
 	for i := range 100 {
-		hosts["lb.example."] = append(hosts["lb.example."], netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+		hosts["lb.example"] = append(hosts["lb.example"], netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 	}
 	c.hosts = hosts
 	value := "a.acme.org"
@@ -262,11 +273,16 @@ func TestClaims_Excess(t *testing.T) {
 	c.task.HAProxy[0].Value = value
 	c.publish(watch.Status{Complete: true}, true)
 	z := c.zones[vhost][0]
-	if got := len(c.balancers[0].claimed); got != maxClaims || z.skipped.Load()[excess] != 6 {
-		t.Errorf("%d names are claimed, %d in excess", got, z.skipped.Load()[excess])
+	if got := len(z.claimed.names); got != maxClaims || z.skipped.Load()[excess] != 6+37 {
+		t.Errorf("%d names are claimed, %d names and addresses are in excess", got, z.skipped.Load()[excess])
 	}
-	if addrs := z.targets.Load(); addrs != maxAddrs {
-		t.Errorf("%d addresses", addrs)
+	if addrs, _ := c.look("a"); len(addrs) != maxAddrs || !slices.Contains(addrs, netip.MustParseAddr("203.0.113.1")) {
+		t.Errorf("%d addresses: %v", len(addrs), addrs)
+	}
+	hosts["lb.example"] = hosts["lb.example"][:1]
+	c.HostsChanged(nil)
+	if got := z.skipped.Load()[excess]; got != 6 {
+		t.Errorf("%d are in excess", got)
 	}
 	c = newClaims(t, "vhosts acme.org to 192.0.2.1 for *")
 	c.task.Discovery.Ports = nil
@@ -275,8 +291,33 @@ func TestClaims_Excess(t *testing.T) {
 		c.task.HAProxy = append(c.task.HAProxy, mesos.Label{Key: fmt.Sprintf("HAPROXY_%d_VHOST", i), Value: fmt.Sprintf("p%d.acme.org", i)})
 	}
 	c.publish(watch.Status{Complete: true}, true)
-	if got := len(c.balancers[0].claimed); got != maxPorts {
+	if got := len(c.zones[vhost][0].claimed.names); got != maxPorts {
 		t.Errorf("names are claimed for %d ports", got)
+	}
+}
+
+// BenchmarkBalancerMoves has 10,000 names follow one of 64 addresses that changes.
+func BenchmarkBalancerMoves(b *testing.B) {
+	o, err := parseStanza("calicomesos {\nvhosts acme.org to lb.example for *\n}")
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := newPublisher(&o.rules, o.newZones(nil, false), func(string) {}, make(chan struct{}))
+	hosts := knownHosts{}
+	for i := range maxAddrs {
+		hosts["lb.example"] = append(hosts["lb.example"], netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+	}
+	p.hosts = hosts
+	ch := &cluster.Changes{}
+	for i := range 10_000 {
+		task := &mesos.Task{ID: fmt.Sprint(i), App: &mesos.App{Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}}, HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: fmt.Sprintf("n%d.acme.org", i)}}}}
+		ch.Instances = append(ch.Instances, cluster.Change[cluster.Instance]{New: instance(task)})
+	}
+	p.Publish(ch, watch.Status{Complete: true})
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		hosts["lb.example"][0] = netip.AddrFrom4([4]byte{203, 0, 113, byte(n)})
+		p.HostsChanged(nil)
 	}
 }
 
@@ -322,26 +363,27 @@ func TestClaims_Served(t *testing.T) {
 	}
 }
 
-// TestHostsChanged_Watched has a watcher tell a stanza that a target's name was looked up.
+// TestHostsChanged_Watched has a watcher tell a stanza that a target's name was looked up, which
+// is one without a dot, in the file of hosts.
 func TestHostsChanged_Watched(t *testing.T) {
 	m := mesostest.NewMaster(0)
 	m.Load(readState(t, "testdata/marathon-lb/tutorial.json"))
 	master := mesostest.Start(m)
 	defer master.Close()
-	s := startServer(t, fmt.Sprintf("%s {\n master %s\n vhosts acme.org to lb.example for external\n}", pluginName, master.URL))
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for ctx.Err() == nil { // the lookup fails at once: tests resolve nothing
-		if r := s.ask("mytask.acme.org.", dns.TypeA); r.Rcode == dns.RcodeSuccess && len(r.Answer) == 0 {
-			return
-		} else if r.Rcode != dns.RcodeServerFailure {
-			t.Fatalf("got\n%v", r)
+	s := startServer(t, fmt.Sprintf("%s {\n master %s\n vhosts acme.org to localhost for external\n vhosts example.org to nowhere.invalid for *\n}", pluginName, master.URL))
+	loopback.Eventually(t, func() string {
+		r := s.ask("mytask.acme.org.", dns.TypeA)
+		if answers(r) == "127.0.0.1" {
+			return ""
 		}
+		return r.String()
+	})
+	if r := s.ask("nobody.example.org.", dns.TypeA); r.Rcode != dns.RcodeNameError { // though nobody knows where the target is
+		t.Errorf("a name that nobody claims:\n%v", r)
 	}
-	t.Error("the name of a target that has no address is not answered")
 }
 
-var _ cluster.Hosts = knownHosts{}
+var _ hosts = knownHosts{}
 
 // TestClaims_Lost says once that no target has an address, and once that one has again.
 func TestClaims_Lost(t *testing.T) {
@@ -354,23 +396,25 @@ func TestClaims_Lost(t *testing.T) {
 			clog.Discard()
 		}
 	})
-	hosts := knownHosts{"lb.example.": {netip.MustParseAddr("192.0.2.1")}}
-	c := newClaims(t, "vhosts acme.org to lb.example slave.mesos for external")
+	hosts := knownHosts{}
+	c := newClaims(t, "vhosts acme.org to lb.example slave.mesos for external\nvhosts acme.org to 192.0.2.9 for internal")
 	c.hosts = hosts
-	delete(hosts, "lb.example.")
 	for _, step := range []struct {
 		what  string
 		do    func()
 		after string // what is logged
 	}{
 		{"nothing is claimed", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, ""},
-		{"the target is looked up", func() { c.HostsChanged([]string{"lb.example."}) }, ""},
+		{"the target is looked up", func() {
+			hosts["lb.example"] = nil
+			c.HostsChanged(nil)
+		}, ""},
 		{"a name is claimed, by an incomplete state", func() { c.publish(watch.Status{}, true) }, ""},
-		{"the state is complete", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, "No target"},
-		{"nothing is new", func() { c.HostsChanged([]string{"lb.example."}) }, ""},
+		{"the state is complete", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, `No target of "vhosts acme.org. to lb.example slave.mesos for external" has an address`},
+		{"nothing is new", func() { c.HostsChanged([]string{"lb.example"}) }, ""},
 		{"the target has an address", func() {
-			hosts["lb.example."] = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
-			c.HostsChanged([]string{"lb.example."})
+			hosts["lb.example"] = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+			c.HostsChanged([]string{"lb.example"})
 		}, "have addresses again"},
 	} {
 		logged.Reset()

@@ -11,6 +11,7 @@ package resolve
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -64,13 +65,14 @@ const (
 )
 
 type entry struct {
-	addrs   []netip.Addr
-	due     time.Time
-	backOff *backoff.BackOff
-	class   class
-	tenant  bool // only tenants name it
-	wanted  bool // asked for since the last lookup
-	busy    bool // being looked up
+	addrs    []netip.Addr
+	due      time.Time
+	backOff  *backoff.BackOff
+	class    class
+	tenant   bool // only tenants name it
+	wanted   bool // asked for since the last lookup
+	busy     bool // being looked up
+	answered bool // a lookup has found addresses, or that there are none
 }
 
 // New returns a resolver that calls lookup, or the system's resolver if lookup is nil.
@@ -155,6 +157,15 @@ func (r *Resolver) Seed(hosts map[string][]netip.Addr) {
 		}
 	}
 	r.work.Set()
+}
+
+// Answered reports whether a lookup of a host has ended with an answer: its addresses, or that it
+// has none. One that failed otherwise has not.
+func (r *Resolver) Answered(host string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e := r.hosts[host]
+	return e != nil && e.answered
 }
 
 // Known returns the hosts with known addresses.
@@ -296,6 +307,7 @@ func (r *Resolver) look(ctx context.Context, host string) {
 	e := r.hosts[host]
 	r.count(e, -1)
 	e.busy, e.class = false, found
+	e.answered = e.answered || err == nil || isNotFound(err)
 	wait := backoff.Jitter(refresh)
 	if err != nil || len(addrs) == 0 {
 		e.class = failing
@@ -307,6 +319,13 @@ func (r *Resolver) look(ctx context.Context, host string) {
 	e.due = time.Now().Add(wait)
 	r.lookedUp = append(r.lookedUp, host)
 	r.changed.Set()
+}
+
+// isNotFound reports whether a name server, or the file of hosts, has said that there is no such
+// host.
+func isNotFound(err error) bool {
+	var d *net.DNSError
+	return errors.As(err, &d) && d.IsNotFound
 }
 
 // patience returns how long a lookup of host may take.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -272,4 +273,34 @@ func TestTenantsDoNotStarveOthers(t *testing.T) {
 			t.Errorf("%d hosts, %d of tenants", len(r.hosts), r.tenants)
 		}
 	})
+}
+
+// TestAnswered tells an answer, be it that there is no such host, from a lookup that has failed.
+func TestAnswered(t *testing.T) {
+	for what, tc := range map[string]struct {
+		addrs    []netip.Addr
+		err      error
+		answered bool
+	}{
+		"addresses":    {[]netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil, true},
+		"none":         {nil, nil, true},
+		"no such host": {nil, &net.DNSError{Err: "no such host", IsNotFound: true}, true},
+		"time-out":     {nil, context.DeadlineExceeded, false},
+		"SERVFAIL":     {nil, &net.DNSError{Err: "server misbehaving", IsTemporary: true}, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := New(func(context.Context, string) ([]netip.Addr, error) { return tc.addrs, tc.err })
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if r.Answered("a") {
+				t.Error("a host is answered for that nobody has asked for")
+			}
+			r.Addrs("a")
+			go r.Run(ctx)
+			synctest.Wait()
+			if got := r.Answered("a"); got != tc.answered {
+				t.Errorf("%s: answered: %v", what, got)
+			}
+		})
+	}
 }

@@ -119,6 +119,7 @@ func (tx *Tx) own(rel string) *node {
 type Status struct {
 	Complete bool // a name that is not in the zone does not exist
 	Stale    bool // loaded from a snapshot: no master has confirmed it
+	Doubtful bool // a name that exists without records may have some
 }
 
 // Publish makes the changes visible to readers. It returns whether the serial has moved: it
@@ -144,7 +145,7 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 			tx.next.journal = trim(tx.next.journal, c, min(maxJournalRecords, tx.next.Records()))
 		}
 	}
-	tx.next.complete, tx.next.stale = s.Complete, s.Stale
+	tx.next.status = s
 	z.last = tx.next
 	z.gen.Store(tx.next)
 	return changed

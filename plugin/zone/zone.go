@@ -194,13 +194,12 @@ func Join(rel, origin string) string {
 
 // Generation is a zone as it was published at one moment. It never changes.
 type Generation struct {
-	zone     *Zone
-	table    table
-	serial   uint32
-	complete bool
-	stale    bool
-	records  int
-	journal  []*changeset // the oldest first
+	zone    *Zone
+	table   table
+	serial  uint32
+	status  Status
+	records int
+	journal []*changeset // the oldest first
 }
 
 // same reports whether g and o, a generation of another zone, answer the same.
@@ -232,10 +231,19 @@ func (g *Generation) Serial() uint32 { return g.serial }
 
 // Complete reports whether a name that is not in the zone does not exist. In an incomplete
 // generation it may exist.
-func (g *Generation) Complete() bool { return g.complete }
+func (g *Generation) Complete() bool { return g.status.Complete }
 
 // Stale reports whether the generation comes from a snapshot that no master has confirmed.
-func (g *Generation) Stale() bool { return g.stale }
+func (g *Generation) Stale() bool { return g.status.Stale }
+
+// Whole reports whether the generation has all records of the zone, so that it can be transferred.
+func (g *Generation) Whole() bool { return g.status.Complete && !g.status.Doubtful }
+
+// Certain reports whether a result is true. A name with records has no others, even in an
+// incomplete zone: clients give up on a name if the query for one of its two address types fails.
+func (g *Generation) Certain(r *Result) bool {
+	return r.Records || g.status.Complete && !(r.Exists && g.status.Doubtful)
+}
 
 // Records returns the number of records, SOA and NS included.
 func (g *Generation) Records() int { return g.records + 2 }
