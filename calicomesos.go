@@ -20,7 +20,8 @@
 //	calicomesos.go     answers the next query from what is published
 //	transfer.go        transfers it, and notify.go tells secondaries that it has changed
 //	metadata.go        tells other plugins whose name it is, and which task asks
-//	insight.go         tells plugin/api of the stanza, and explain.go why a name answers so
+//	insight.go         tells plugin/api of the stanza, told.go of a task, and explain.go why a
+//	                   name answers what it answers
 //
 // plugin/watch and what it stands on know no DNS; this package knows no protobuf, nothing of
 // the masters' HTTP and nothing of how a leader is found.

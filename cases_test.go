@@ -329,6 +329,7 @@ func (c *ruleCase) insight() *insight {
 		c.state("agent 10.0.0.1")
 	}
 	p := newPublisher(&o.rules, o.newZones(nil, false), func(string) {}, make(chan struct{}))
+	p.hosts = knownHosts{}
 	model := cluster.New(nil)
 	model.State(&mesos.State{Tasks: c.tasks, Frameworks: c.frameworks, Agents: c.agents}, cluster.Leader{ID: "m"}, time.Now())
 	if c.masters != nil {

@@ -19,7 +19,7 @@ import (
 
 // Bounds of an explanation.
 const (
-	maxExplained = 100 // tasks
+	maxExplained = 100 // tasks, and of each task names, ports and notes
 	maxHints     = 5   // similar names
 )
 
@@ -35,7 +35,10 @@ func (i *insight) Explain(ctx context.Context, asked string) (*api.Explanation, 
 		e.Zone = statusOf(q.scheme, q.zone)
 		i.answerOf(q, e)
 	}
-	for _, k := range view.Tasks {
+	for n, k := range view.Tasks {
+		if n%1000 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if k.Task.ID != asked && !i.couldBe(q, k) {
 			continue
 		}
@@ -112,8 +115,7 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 	switch q.scheme {
 	case reverse:
 		addr, err := netip.ParseAddr(dnsutil.ExtractAddressFromReverse(q.name))
-		has := func(n mesos.Network) bool { return slices.Contains(n.Addrs, addr) }
-		return err == nil && (slices.ContainsFunc(k.Task.Status.Networks, has) || slices.Contains(i.tell(k).publishedAddrs, addr))
+		return err == nil && mayHave(k, addr)
 	case vhost:
 		return slices.ContainsFunc(k.Task.HAProxy, func(l mesos.Label) bool {
 			return strings.HasSuffix(l.Key, "_VHOST") && slices.ContainsFunc(hostsIn(l.Value), func(host string) bool { return hostOrigin(host) == q.name })
@@ -130,6 +132,15 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 		}
 	}
 	return false
+}
+
+// mayHave reports whether a source may know an address of a task.
+func mayHave(k cluster.Known, addr netip.Addr) bool {
+	if labels := k.Task.Status.Labels; labels != nil && (slices.Contains(labels.Docker, addr) || slices.Contains(labels.Mesos, addr)) {
+		return true
+	}
+	return k.Agent != nil && slices.Contains(k.Agent.Addrs, addr) ||
+		slices.ContainsFunc(k.Task.Status.Networks, func(n mesos.Network) bool { return slices.Contains(n.Addrs, addr) })
 }
 
 // shortest is the length to which no name of a task is shortened.
@@ -149,143 +160,6 @@ func (n *naming) answersTo(base string) bool {
 	return service == n.service || strings.HasSuffix(service, "."+n.service)
 }
 
-// told is what can be said of a task.
-type told struct {
-	api.Task
-	known          cluster.Known
-	insight        *insight
-	out            recordSet
-	addrs          taskAddrs
-	publishedAddrs []netip.Addr
-	source         string
-}
-
-// tell applies the rules to a task, and takes note of what they skip.
-func (i *insight) tell(k cluster.Known) *told {
-	t := &told{known: k, insight: i, out: recordSet{explains: true}}
-	t.Task = api.Task{
-		ID: k.Task.ID, Name: k.Task.Name, Framework: tenantOf(k), Agent: k.Task.AgentID, State: k.Task.State.String(),
-		Retained: k.Retained, Addresses: []string{}, Skipped: []string{},
-	}
-	switch k.Task.Status.Health {
-	case mesos.Healthy:
-		t.Health = "healthy"
-	case mesos.Unhealthy:
-		t.Health = "unhealthy"
-	}
-	if k.Agent != nil && k.Agent.Hostname != "" {
-		t.Agent = k.Agent.Hostname
-	}
-	if k.Task.State != mesos.TaskRunning {
-		t.out.note("its state is %s: only running tasks are published", k.Task.State)
-	}
-	if k.Framework == nil {
-		t.out.note("its framework %s is not known, or has ended", k.Task.FrameworkID)
-	}
-	if k.Agent == nil {
-		t.out.note("its agent %s is not known, or gone", k.Task.AgentID)
-	}
-	if published(k) {
-		t.apply()
-	}
-	t.Skipped = append(t.Skipped, t.out.notes...)
-	return t
-}
-
-// apply applies the rules.
-func (t *told) apply() {
-	rules, in := &t.insight.options.rules, t.known.Instance()
-	rules.task(in, &t.out)
-	t.Published = len(t.out.claims) > 0
-	unfit := 0
-	for _, r := range t.out.records {
-		for _, z := range t.insight.zones[r.scheme] {
-			if r.scheme == reverse || z.Fits(r.name, r.Record) {
-				t.Published = true
-			} else {
-				unfit++
-			}
-		}
-	}
-	if unfit > 0 {
-		t.out.note("%d records have names that are longer than 255 octets", unfit)
-	}
-	if len(t.known.Agent.Addrs) == 0 {
-		t.out.note("its agent %s has no address: its hostname cannot be looked up", t.Agent)
-	}
-	n, ok := rules.naming(in, &recordSet{})
-	if !ok {
-		return
-	}
-	t.addrs, t.publishedAddrs = n.addrs, n.addrs.published
-	for _, s := range rules.sources {
-		if len(rules.addrsFrom(s, in, &t.addrs, &recordSet{})) > 0 {
-			t.source = nameOf(sourceNames, s)
-			break
-		}
-		if s == netinfo && t.addrs.hidden {
-			break
-		}
-	}
-	for _, a := range n.addrs.published {
-		t.Addresses = append(t.Addresses, a.String())
-	}
-	if n.backup {
-		t.out.note("health: it is unhealthy, and answers to names that it shares only where no healthy instance does")
-	}
-	if len(n.addrs.published) == 0 && t.Published {
-		t.out.note("no source of ipsources %s knows an address of it", strings.Join(rules.sourceList(), " "))
-	}
-	for _, s := range n.spellings() {
-		if zones := t.insight.zones[s.scheme]; t.DNSName == "" && s.t != "" && len(zones) > 0 && n.spell(s.t, s.f) {
-			t.DNSName = zone.Join(n.app, zones[0].Origin)
-			if s.scheme == dcos {
-				t.DNSName = zone.Join(n.app+".containerip", zones[0].Origin)
-			}
-		}
-	}
-}
-
-// detail adds what an explanation tells of a task.
-func (t *told) detail() api.TaskDetail {
-	d := api.TaskDetail{Task: t.Task, AgentID: t.known.Task.AgentID, FrameworkID: t.known.Task.FrameworkID, Source: t.source, Names: []string{}, Sources: make(map[string][]string), Ports: []api.Port{}}
-	if published(t.known) {
-		for name, s := range sourceNames {
-			for _, a := range t.insight.options.rules.addrsFrom(s, t.known.Instance(), &t.addrs, &recordSet{}) {
-				d.Sources[name] = append(d.Sources[name], a.String())
-			}
-		}
-	}
-	owner := func(name string) {
-		if !slices.Contains(d.Names, name) {
-			d.Names = append(d.Names, name)
-		}
-	}
-	for _, r := range t.out.records {
-		for _, z := range t.insight.zones[r.scheme] {
-			if r.scheme == reverse {
-				if _, ok := z.Relative(r.name.Rel); ok {
-					owner(r.name.Rel)
-				}
-				continue
-			}
-			rr := z.RR(r.name, r.Record)
-			if rr == nil {
-				continue
-			}
-			owner(rr.Header().Name)
-			if srv, ok := rr.(*dns.SRV); ok {
-				d.Ports = append(d.Ports, api.Port{Service: srv.Hdr.Name, Target: srv.Target, Port: srv.Port})
-			}
-		}
-	}
-	for _, c := range t.out.claims {
-		owner(zone.Join(c.name, t.insight.options.rules.vhosts[c.line].origin))
-	}
-	slices.Sort(d.Names)
-	return d
-}
-
 // reasonsFor says in words why a name answers what it answers.
 func (i *insight) reasonsFor(q question, view *cluster.View, e *api.Explanation) []string {
 	var all []string
@@ -293,44 +167,81 @@ func (i *insight) reasonsFor(q question, view *cluster.View, e *api.Explanation)
 	if q.zone == nil {
 		return append(all, fmt.Sprintf("it is in none of the zones %s, and not the id of a task", strings.Join(i.options.allOrigins(), " ")))
 	}
+	denied := e.Rcode == dns.RcodeToString[dns.RcodeNameError]
 	switch {
 	case e.Zone.Serial == 0:
-		say("no state of the cluster is known yet")
+		return append(all, "no state of the cluster is known yet")
+	case q.rel == "":
+		say("it is the zone itself")
 	case e.Zone.Stale:
 		say("what is known is from a snapshot, which no master has confirmed: a name that it lacks may exist")
 	case !e.Zone.Complete:
 		say("the state of the cluster is not complete: a name that it lacks may exist")
 	}
-	if e.Rcode == dns.RcodeToString[dns.RcodeNameError] && i.plugin.Fall.Through(q.name) {
+	if denied && i.plugin.Fall.Through(q.name) {
 		say("fallthrough: the next plugin is asked")
 	}
+	named := slices.ContainsFunc(e.Tasks, func(t api.TaskDetail) bool { return slices.Contains(t.Names, q.name) })
 	switch {
 	case q.scheme == reverse && e.Total > 1:
 		say("an address that several tasks have points to none of them, unless one alone was launched on a network with a name")
 	case q.scheme == reverse && e.Total == 0:
 		say("no task has this address")
-	case q.scheme == vhost && e.Total == 0:
-		say("no task claims it by a label HAPROXY_n_VHOST")
-	case q.scheme == vhost && len(e.Answer) == 0 && e.Rcode == dns.RcodeToString[dns.RcodeSuccess]:
-		say("it is claimed, and no target of its line of vhosts has an address")
-	case q.scheme == mesosDNS, q.scheme == dcos:
-		all = append(all, i.hints(q, view, e.Total)...)
+	case q.scheme == reverse && !named:
+		say("it is not an address that the task is published with")
+	case q.scheme == vhost:
+		all = append(all, i.claimReasons(q, e)...)
+	case (q.scheme == mesosDNS || q.scheme == dcos) && q.rel != "":
+		all = append(all, i.hints(q, view, e)...)
+	}
+	if denied && (q.scheme == mesosDNS || q.scheme == dcos) && e.Total > 0 && !named && publishesAll(e.Tasks) {
+		say("the tasks have other names: none has a port, a protocol or a subdomain that is called so")
 	}
 	return all
 }
 
-// hints says what else a name of a naming scheme is, or could have been meant to be.
-func (i *insight) hints(q question, view *cluster.View, tasks int) []string {
-	rules := &i.options.rules
+// publishesAll reports whether all of the tasks is published.
+func publishesAll(tasks []api.TaskDetail) bool {
+	return !slices.ContainsFunc(tasks, func(t api.TaskDetail) bool { return !t.Published || len(t.Skipped) > 0 })
+}
+
+// claimReasons says why a name in a zone of "vhosts" answers what it answers.
+func (i *insight) claimReasons(q question, e *api.Explanation) []string {
+	why, legal := illegalHost(q.name)
 	switch {
-	case q.rel == "":
-		return []string{"it is the zone itself"}
-	case isMasterOrAgentName(q.rel), strings.HasPrefix(q.rel, "_leader."), strings.HasPrefix(q.rel, "_slave."):
+	case q.rel == "ns1", slices.Contains(i.options.rules.nsHosts, q.name):
+		return []string{"it cannot be claimed: it is the name server's"}
+	case !legal:
+		return []string{"it cannot be claimed: " + unclaimable[why]}
+	case len(e.Answer) > 0 || q.rel == "":
+		return nil
+	case e.Rcode == dns.RcodeToString[dns.RcodeServerFailure] && e.Total > 0:
+		return []string{"it is claimed, and it is not known yet where the targets of its line of vhosts are"}
+	case e.Rcode == dns.RcodeToString[dns.RcodeSuccess] && e.Total > 0:
+		return []string{"it is claimed, and no target of its line of vhosts has an address"}
+	case e.Rcode == dns.RcodeToString[dns.RcodeSuccess]:
+		return []string{"no task claims it: it exists for the names below it"}
+	case e.Total == 0:
+		return []string{"no task claims it by a label HAPROXY_n_VHOST"}
+	}
+	return nil
+}
+
+// hints says what else a name of a naming scheme is, or could have been meant to be.
+func (i *insight) hints(q question, view *cluster.View, e *api.Explanation) []string {
+	switch {
+	case isClusterName(q):
+		if len(e.Answer) == 0 {
+			return []string{"it is a name of the masters or of the agents, of which none with an address is known"}
+		}
 		return []string{"it is a name of the masters or of the agents"}
-	case rules.isReserved(q.rel):
+	case q.rel == "ns1" || q.scheme == mesosDNS && i.options.rules.isReserved(q.rel):
 		return []string{"it is the name server's"}
 	}
-	var all []string
+	all := i.frameworkHints(q, view)
+	if e.Total > 0 || len(all) > 0 {
+		return all
+	}
 	tenant, app := "", "" // F and T, if there is such a framework
 	var tenants []string
 	for _, f := range view.Frameworks {
@@ -339,25 +250,50 @@ func (i *insight) hints(q question, view *cluster.View, tasks int) []string {
 			name = label(f.Name, maxLabel)
 		}
 		tenants = append(tenants, f.Name)
-		switch rest, below := strings.CutSuffix(q.base, "."+name); {
-		case name == "":
-		case q.base == name || rest == "_framework._tcp":
-			var out recordSet
-			out.explains = true
-			rules.framework(f, false, &out)
-			all = append(all, fmt.Sprintf("it is the name of framework %q, whose scheduler is at %q", f.Name, f.Hostname))
-			all = append(all, out.notes...)
-		case below && len(name) > len(tenant):
+		if rest, below := strings.CutSuffix(q.base, "."+name); name != "" && below && len(name) > len(tenant) {
 			tenant, app = name, rest
 		}
 	}
-	if tasks > 0 || len(all) > 0 {
-		return all
+	switch {
+	case tenant == "":
+		return []string{missingTenant(q.base, tenants)}
+	case strings.HasPrefix(app, "_") && !strings.Contains(app, "."):
+		return []string{"the name of a service has a protocol: _T._tcp.F or _T._udp.F"}
 	}
-	if tenant == "" {
-		return append(all, missingTenant(q.base, tenants))
+	return missingApp(view, tenant, app)
+}
+
+// isClusterName reports whether a name is one of the masters or the agents in its scheme.
+func isClusterName(q question) bool {
+	if q.scheme == dcos {
+		return q.rel == "leader" || q.rel == "master"
 	}
-	return append(all, missingApp(view, tenant, app)...)
+	return isMasterOrAgentName(q.rel) || q.rel == "_leader._tcp" || q.rel == "_leader._udp" || q.rel == "_slave._tcp"
+}
+
+// frameworkHints says which frameworks a name is of, and why they have no records.
+func (i *insight) frameworkHints(q question, view *cluster.View) []string {
+	var all []string
+	for _, f := range view.Frameworks {
+		name := labels(f.Name)
+		if q.scheme == dcos && q.base == label(f.Name, maxLabel) {
+			return []string{"a framework has no name in this scheme"}
+		}
+		if q.scheme != mesosDNS || name == "" || q.rel != name && q.rel != "_framework._tcp."+name {
+			continue
+		}
+		below := slices.ContainsFunc(view.Frameworks, func(o *cluster.Framework) bool {
+			return !i.options.rules.excludes(o.Framework) && labels(o.Name) != "" && strings.HasSuffix(name, "."+labels(o.Name))
+		})
+		out := recordSet{explains: true}
+		i.options.rules.framework(f, below, &out)
+		all = append(all, fmt.Sprintf("it is the name of framework %q, whose scheduler is at %q", f.Name, f.Hostname))
+		if len(f.Addrs) == 0 {
+			all = append(all, fmt.Sprintf("the address of %q is not known", f.Hostname))
+		}
+		all = append(all, out.notes...)
+	}
+	return all
 }
 
 // missingTenant says that the framework in a name does not run.

@@ -105,6 +105,9 @@ func parseHTTP(o *options, args []string) error {
 	if err != nil || portErr != nil || n == 0 || host != "" && hostErr != nil {
 		return fmt.Errorf("invalid address %q: must be ADDRESS:PORT, such as 127.0.0.1:8123", args[0])
 	}
+	if hostErr == nil {
+		host = addr.String() // in one way
+	}
 	o.http = net.JoinHostPort(host, strconv.FormatUint(n, 10))
 	o.httpOpen = !addr.IsLoopback()
 	return nil

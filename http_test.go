@@ -595,7 +595,7 @@ func BenchmarkTasks(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				i.view = nil
+				i.at = time.Time{}
 				if _, err := i.Tasks(b.Context(), q); err != nil {
 					b.Fatal(err)
 				}

@@ -2,6 +2,7 @@ package calicomesos
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"math"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"weak"
 
 	"github.com/calicomesos/calicomesos/plugin/api"
 	"github.com/calicomesos/calicomesos/plugin/cluster"
@@ -35,8 +37,8 @@ type insight struct {
 	take    func(context.Context) (*cluster.View, error) // a view of the cluster
 
 	mu   sync.Mutex
-	view *cluster.View // its tasks are sorted
-	at   time.Time     // when view was taken
+	view weak.Pointer[cluster.View] // its tasks are sorted; it is not kept for nobody
+	at   time.Time                  // when view was taken
 }
 
 var _ api.Stanza = (*insight)(nil)
@@ -79,17 +81,20 @@ func (i *insight) Zone() (api.Zone, bool, error) {
 func (i *insight) look(ctx context.Context) (*cluster.View, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.view != nil && time.Since(i.at) < viewAge {
-		return i.view, nil
+	if view := i.view.Value(); view != nil && time.Since(i.at) < viewAge {
+		return view, nil
 	}
 	at := time.Now()
 	view, err := i.take(ctx)
-	if err != nil {
+	switch {
+	case errors.Is(err, watch.ErrStopped):
+		return nil, api.ErrNotReady
+	case err != nil:
 		return nil, err
 	}
 	slices.SortFunc(view.Tasks, compareKnown)
 	slices.SortFunc(view.Frameworks, func(a, b *cluster.Framework) int { return strings.Compare(a.ID, b.ID) })
-	i.view, i.at = view, at
+	i.view, i.at = weak.Make(view), at
 	return view, nil
 }
 
@@ -224,6 +229,9 @@ func (i *insight) Status() api.Status {
 	if r.Polled {
 		s.Mode = "poll"
 	}
+	if !s.Ready {
+		s.Heard = "" // it is when the watcher began
+	}
 	for _, a := range r.Away {
 		s.Away = append(s.Away, api.Agent{ID: a.ID, Hostname: a.Hostname})
 	}
@@ -260,7 +268,7 @@ func (i *insight) Tasks(ctx context.Context, q api.Query) (*api.Tasks, error) {
 		return nil, err
 	}
 	found := &api.Tasks{Known: len(view.Tasks), Tasks: []api.Task{}}
-	text := strings.ToLower(q.Text)
+	text := i.sought(q.Text)
 	var t *told
 	for n, k := range view.Tasks {
 		if n%1000 == 0 && ctx.Err() != nil {
@@ -302,14 +310,38 @@ func (i *insight) maySkip(k cluster.Known) bool {
 	}
 	n, ok := rules.naming(in, &out)
 	rules.claims(in, &out)
-	const longName = 100 // no name that is shorter can be too long
-	return !ok || len(out.notes) > 0 || n.backup || len(n.addrs.published) == 0 || len(n.task)+len(n.tenant) > longName
+	return !ok || len(out.notes) > 0 || n.backup || len(n.addrs.published) == 0 || len(n.task)+len(n.tenant)+len(rules.origins[0]) > shortName
 }
 
-// mentions reports whether a text, in lower case, is part of a task's name, id, framework, agent
-// or of an address of either.
+// shortName is a length of the names of a task, its framework and a zone together up to which no
+// name of the task is too long: the rest are labels for a port, a protocol and a subdomain, and
+// what tells instances apart.
+const shortName = 255 - 2*(maxLabel+1) - len("containerip.") - (1 + hashLength) - (1 + agentLength) - 2
+
+// sought returns what a text is looked for as: in lower case, and of a name in a zone of a naming
+// scheme the part before the zone.
+func (i *insight) sought(text string) string {
+	text = strings.ToLower(text)
+	for _, zs := range i.zones[:reverse] {
+		for _, z := range zs {
+			if rel, ok := z.Relative(dns.Fqdn(text)); ok && rel != "" {
+				return rel
+			}
+		}
+	}
+	return text
+}
+
+// mentions reports whether a text, in lower case, is part of a task's name, id, framework, agent,
+// of a name that it claims, or of an address.
 func mentions(k cluster.Known, text string) bool {
 	if text == "" {
+		return true
+	}
+	if strings.Contains(text, ".") && strings.Contains(label(k.Task.Name, maxLabel)+"."+labels(tenantOf(k)), text) {
+		return true
+	}
+	if slices.ContainsFunc(k.Task.HAProxy, func(l mesos.Label) bool { return strings.Contains(strings.ToLower(l.Value), text) }) {
 		return true
 	}
 	for _, s := range []string{k.Task.Name, k.Task.ID, tenantOf(k), k.Task.AgentID} {

@@ -24,7 +24,7 @@ func (r *rules) task(in cluster.Instance, out *recordSet) {
 	case visibility < r.visibility:
 		r.skipTask(in.Task, invisible, out)
 		if out.explains {
-			out.note("visibility %s excludes a task for its %s", nameOf(visibilityNames, r.visibility), nameOf(visibilityNames, visibility))
+			out.note("visibility %s excludes a task whose visibility is %s", nameOf(visibilityNames, r.visibility), nameOf(visibilityNames, visibility))
 		}
 	default:
 		r.names(in, out)

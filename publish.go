@@ -207,10 +207,9 @@ func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
 		return false
 	}
 	changed := z.transaction().Publish(now, status)
-	whole := status.Complete && !status.Doubtful
-	completed := whole && !(z.status.Complete && !z.status.Doubtful)
+	completed := status.Whole() && !z.status.Whole()
 	z.tx, z.status = nil, status
-	return whole && (changed || completed)
+	return status.Whole() && (changed || completed)
 }
 
 // transaction returns the transaction of the next publication.

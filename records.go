@@ -235,6 +235,9 @@ func (r *rules) framework(f *cluster.Framework, below bool, out *recordSet) {
 	switch {
 	case r.excludes(f.Framework):
 		out.skipped[mesosDNS][filtered]++
+		if out.explains {
+			out.note("frameworks %s excludes %q", join(r.frameworks), f.Name)
+		}
 		return
 	case name == "":
 		out.skipped[mesosDNS][badName]++
@@ -244,11 +247,17 @@ func (r *rules) framework(f *cluster.Framework, below bool, out *recordSet) {
 		return
 	case below, slices.Contains(allSubdomains, lastLabel(name)), r.isReserved(name):
 		out.skipped[mesosDNS][reserved]++
+		if out.explains {
+			out.note("the framework has no records: its name is below another framework's, or reserved")
+		}
 		return
 	}
 	addrs := usable(f.Addrs, out, mesosDNS)
 	if slices.ContainsFunc(addrs, isLocal) { // on the scheduler's host it means itself, elsewhere another
 		out.skipped[mesosDNS][badAddress]++
+		if out.explains {
+			out.note("a local address of the scheduler is not published")
+		}
 		addrs = slices.DeleteFunc(addrs, isLocal)
 	}
 	addAddresses(out, mesosDNS, name, addrs)

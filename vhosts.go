@@ -85,7 +85,10 @@ func (r *rules) claims(in cluster.Instance, out *recordSet) {
 	for n := range portCount(in.Task) {
 		prefix := "HAPROXY_" + strconv.Itoa(n) + "_"
 		names, ok := labels[prefix+"VHOST"]
-		if enabled, ok := labels[prefix+"ENABLED"]; ok && !isTrue(enabled) {
+		if enabled, off := labels[prefix+"ENABLED"]; off && !isTrue(enabled) {
+			if ok && out.explains {
+				out.note("%sENABLED is %q: the names of %[1]sVHOST are not claimed", prefix, enabled)
+			}
 			continue
 		}
 		group, one := labels[prefix+"GROUP"]
@@ -96,12 +99,26 @@ func (r *rules) claims(in cluster.Instance, out *recordSet) {
 			t.claimAll(names, strings.Split(group, ","))
 		}
 	}
+	if out.explains {
+		t.noteOthers()
+	}
 	if t.count > maxClaims {
 		for range t.count - maxClaims {
 			out.badClaims = append(out.badClaims, badClaim{r.vhosts[0].origin, excess})
 		}
 		if out.explains {
 			out.note("%d claimed names are beyond the %d that a task may have", t.count-maxClaims, maxClaims)
+		}
+	}
+}
+
+// noteOthers notes the labels that name a port which the task does not have.
+func (t *claiming) noteOthers() {
+	ports := portCount(t.in.Task)
+	for _, l := range t.in.Task.HAProxy {
+		number, isVHost := strings.CutSuffix(strings.TrimPrefix(l.Key, "HAPROXY_"), "_VHOST")
+		if n, err := strconv.Atoi(number); isVHost && (err != nil || n >= ports || strconv.Itoa(n) != number) {
+			t.out.note("%s claims nothing: the task has %d ports, which are counted from 0", l.Key, ports)
 		}
 	}
 }

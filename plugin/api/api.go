@@ -7,11 +7,15 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"path"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -19,15 +23,14 @@ import (
 
 // Bounds of what clients can take: the name server in the same process goes first.
 const (
-	maxConnections = 256             // open at a time; others wait in the kernel
-	maxRequests    = 64              // answered at a time; others are refused
-	maxLarge       = 2               // of them, such as look at every task or record
-	largePatience  = 5 * time.Second // how long such a request waits for its turn
-	maxHeader      = 16 << 10        // octets
+	maxConnections = 256                // open at a time; others wait in the kernel
+	fewConnections = maxConnections / 2 // up to so many are kept open for another request
+	maxRequests    = 64                 // answered at a time; others are refused
+	maxHeader      = 16 << 10           // octets
 	headerTimeout  = 5 * time.Second
-	writeTimeout   = 30 * time.Second // a whole zone of a large cluster over a slow line
-	idleTimeout    = time.Minute
-	closePatience  = time.Second // for requests under way at the end
+	idleTimeout    = 5 * time.Second
+	writeTimeout   = 30 * time.Second // of an answer before its first part is taken
+	closePatience  = time.Second      // for requests under way at the end
 )
 
 // Config is what a Server needs.
@@ -43,8 +46,9 @@ type Server struct {
 	listener net.Listener
 	http     *http.Server
 	serving  sync.WaitGroup
-	all      chan struct{} // a place for each request
-	large    chan struct{} // a place for each large one
+	open     atomic.Int64 // connections
+	requests atomic.Int64 // under way
+	places   map[size]places
 }
 
 // Listen returns a server that answers on c.Addr until Close.
@@ -53,15 +57,30 @@ func Listen(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Config: c, listener: listener, all: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge)}
+	s := newServer(c)
+	s.listener = listener
 	s.http = &http.Server{
-		Handler: s.bounded(s.routes()), MaxHeaderBytes: maxHeader,
+		Handler: s.bounded(s.routes()), MaxHeaderBytes: maxHeader, DisableGeneralOptionsHandler: true, ConnState: s.count,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	}
 	s.serving.Go(func() {
 		_ = s.http.Serve(netutil.LimitListener(listener, maxConnections)) // it returns when it is closed
 	})
 	return s, nil
+}
+
+func newServer(c Config) *Server {
+	return &Server{Config: c, places: newPlaces()}
+}
+
+// count counts connections.
+func (s *Server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed:
+		s.open.Add(-1)
+	}
 }
 
 // Address returns where the server listens.
@@ -80,16 +99,16 @@ func (s *Server) Close() {
 // routes returns the handlers. Patterns have no method: bounded has refused all but two.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/version", s.with(version))
-	mux.HandleFunc("/v1/config", s.with(config))
-	mux.HandleFunc("/v1/hosts/{name}", s.with(hosts))
-	mux.HandleFunc("/v1/hosts/{name}/ports", s.with(hostPorts))
-	mux.HandleFunc("/v1/services/{name}", s.with(services))
-	mux.HandleFunc("/v1/enumerate", s.with(s.largeOne(enumerate)))
-	mux.HandleFunc("/v1/axfr", s.with(s.largeOne(axfr)))
-	mux.HandleFunc("/v1/status", s.with(status))
-	mux.HandleFunc("/v1/explain/{name}", s.with(s.largeOne(explain)))
-	mux.HandleFunc("/v1/tasks", s.with(s.largeOne(tasks)))
+	mux.HandleFunc("/v1/version", s.answer(small, version))
+	mux.HandleFunc("/v1/config", s.answer(small, config))
+	mux.HandleFunc("/v1/hosts/{name}", s.answer(lookup, hosts))
+	mux.HandleFunc("/v1/hosts/{name}/ports", s.answer(small, hostPorts))
+	mux.HandleFunc("/v1/services/{name}", s.answer(lookup, services))
+	mux.HandleFunc("/v1/enumerate", s.stream(enumerate))
+	mux.HandleFunc("/v1/axfr", s.stream(axfr))
+	mux.HandleFunc("/v1/status", s.answer(small, status))
+	mux.HandleFunc("/v1/explain/{name}", s.answer(search, explain))
+	mux.HandleFunc("/v1/tasks", s.answer(search, tasks))
 	mux.HandleFunc("/{$}", pageFile("index.html", "text/html; charset=utf-8"))
 	mux.HandleFunc("/page.js", pageFile("page.js", "text/javascript; charset=utf-8"))
 	mux.HandleFunc("/page.css", pageFile("page.css", "text/css; charset=utf-8"))
@@ -97,15 +116,64 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// handler answers a request for a stanza. An error that it returns is written as text.
-type handler func(st Stanza, w http.ResponseWriter, r *http.Request) error
+// reply is an answer of bounded size.
+type reply struct {
+	value any
+	stale bool
+}
 
-// with calls h with the current stanza.
-func (s *Server) with(h handler) http.HandlerFunc {
+// maxUnplaced is the size of an answer, in octets, up to which it is written once its place is
+// given back: a client may take its time.
+const maxUnplaced = 256 << 10
+
+// answer has h work out an answer while it has a place, and writes it.
+func (s *Server) answer(of size, h func(st Stanza, r *http.Request) (reply, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		st := s.Stanza()
-		err := ErrNotReady
-		if st != nil {
+		giveBack, err := s.places[of].take(r.Context())
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		defer giveBack()
+		b, stale, err := s.workOut(r, h)
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		if len(b) <= maxUnplaced {
+			giveBack()
+		}
+		warn(w, stale)
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+		_, _ = newPatient(w).Write(b) // the client may have gone
+	}
+}
+
+func (s *Server) workOut(r *http.Request, h func(st Stanza, r *http.Request) (reply, error)) (b []byte, stale bool, err error) {
+	st := s.Stanza()
+	if st == nil {
+		return nil, false, ErrNotReady
+	}
+	a, err := h(st, r)
+	if err != nil {
+		return nil, false, err
+	}
+	b, err = json.Marshal(a.value)
+	return b, a.stale, err
+}
+
+// stream has h write an answer of any size while it has a place.
+func (s *Server) stream(h func(st Stanza, w http.ResponseWriter, r *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		giveBack, err := s.places[whole].take(r.Context())
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		defer giveBack()
+		err = ErrNotReady
+		if st := s.Stanza(); st != nil {
 			err = h(st, w, r)
 		}
 		fail(w, err)
@@ -119,7 +187,7 @@ func fail(w http.ResponseWriter, err error) {
 	case err == nil:
 	case errors.As(err, &bad):
 		text(w, bad.status, bad.Error())
-	case errors.Is(err, ErrNotReady), errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, ErrNotReady), errors.Is(err, errBusy):
 		w.Header().Set("Retry-After", "1")
 		text(w, http.StatusServiceUnavailable, err.Error())
 	case errors.Is(err, context.Canceled):
@@ -128,9 +196,6 @@ func fail(w http.ResponseWriter, err error) {
 	}
 }
 
-// errBusy refuses a request for which there is no place.
-var errBusy = errors.New("too many requests are under way")
-
 // requestError refuses a request for what it is.
 type requestError struct {
 	status int
@@ -138,24 +203,6 @@ type requestError struct {
 }
 
 func (e *requestError) Error() string { return e.text }
-
-// largeOne has h wait for one of the places that large requests have.
-func (s *Server) largeOne(h handler) handler {
-	return func(st Stanza, w http.ResponseWriter, r *http.Request) error {
-		ctx, cancel := context.WithTimeout(r.Context(), largePatience)
-		defer cancel()
-		select {
-		case s.large <- struct{}{}:
-			defer func() { <-s.large }()
-			return h(st, w, r)
-		case <-ctx.Done():
-			if r.Context().Err() != nil {
-				return context.Canceled
-			}
-			return errBusy
-		}
-	}
-}
 
 // bounded refuses what there is no place for, and other methods than GET and HEAD, and sets the
 // headers that keep a browser from taking an answer for something else.
@@ -168,19 +215,29 @@ func (s *Server) bounded(next http.Handler) http.Handler {
 		h.Set("Content-Security-Policy", contentPolicy)
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if s.open.Load() > fewConnections { // whoever is idle would keep others out
+			h.Set("Connection", "close")
+		}
+		under := s.requests.Add(1)
+		defer s.requests.Add(-1)
+		switch {
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			text(o, http.StatusMethodNotAllowed, "405: Method Not Allowed")
-			return
-		}
-		select {
-		case s.all <- struct{}{}:
-			defer func() { <-s.all }()
-			next.ServeHTTP(o, r)
-		default:
+		case !isClean(r.URL.EscapedPath()): // ServeMux would redirect
+			notFound(o, r)
+		case under > maxRequests:
 			fail(o, errBusy)
+		default:
+			next.ServeHTTP(o, r)
 		}
 	})
+}
+
+// isClean reports whether a path is one that path.Clean leaves as it is, but for a final slash.
+func isClean(p string) bool {
+	clean := path.Clean("/" + p)
+	return p == clean || clean != "/" && p == clean+"/"
 }
 
 // contentPolicy lets the page load its own script and style, and ask this server, and nothing

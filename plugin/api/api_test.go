@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/miekg/dns"
@@ -177,6 +179,10 @@ func TestRequests(t *testing.T) {
 		{&fake{}, "GET", "/page", 404, "404: Page Not Found"},
 		{&fake{}, "GET", "/v1/nope", 404, "404: Page Not Found"},
 		{&fake{}, "GET", "/v1/hosts/", 404, "404: Page Not Found"},
+		{&fake{}, "GET", "//", 404, "404: Page Not Found"},
+		{&fake{}, "GET", "/v1//version", 404, "404: Page Not Found"},
+		{&fake{}, "GET", "/v1/explain/..", 404, "404: Page Not Found"},
+		{&fake{}, "GET", "/v1/explain/a%2F%2Fb", 200, `*"name":"a//b"*`},
 		{&fake{}, "HEAD", "/v1/status", 200, ""},
 		{&fake{}, "HEAD", "/v1/axfr", 200, ""},
 		{&fake{}, "POST", "/v1/status", 405, "405: Method Not Allowed"},
@@ -256,7 +262,7 @@ func TestCounted(t *testing.T) {
 // TestLargeRequests lets some large requests work at a time: others wait for their turn, and are
 // refused when that takes too long or the client leaves.
 func TestLargeRequests(t *testing.T) {
-	s := &Server{Config: Config{Observe: func(string, int) {}}, all: make(chan struct{}, maxRequests), large: make(chan struct{}, maxLarge)}
+	s := newServer(Config{Observe: func(string, int) {}})
 	hold := make(chan struct{})
 	working := make(chan struct{}, 10)
 	st := &fake{large: func(context.Context) error {
@@ -272,14 +278,14 @@ func TestLargeRequests(t *testing.T) {
 		return w
 	}
 	var wait sync.WaitGroup
-	for range maxLarge {
+	for range sizes[search] {
 		wait.Go(func() {
 			if w := ask(t.Context(), "/v1/tasks"); w.Code != http.StatusOK {
 				t.Errorf("a large request: %d", w.Code)
 			}
 		})
 	}
-	for range maxLarge {
+	for range sizes[search] {
 		<-working
 	}
 	gone, leave := context.WithCancel(t.Context())
@@ -298,9 +304,7 @@ func TestLargeRequests(t *testing.T) {
 	close(hold)
 	wait.Wait()
 
-	for range maxRequests {
-		s.all <- struct{}{}
-	}
+	s.requests.Add(maxRequests)
 	if w := ask(t.Context(), "/v1/version"); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("a request beyond the bound: %d", w.Code)
 	}
@@ -350,7 +354,7 @@ func FuzzRequest(f *testing.F) {
 	for _, path := range []string{"/v1/hosts/app.mesos", "/v1/services/_a._tcp.b", "/v1/tasks?q=%3Cscript%3E&limit=1&offset=2", "/v1/explain/a", "/v1/hosts/a.*/ports", "//", "/%2e%2e/v1"} {
 		f.Add(path)
 	}
-	s := &Server{Config: Config{Stanza: func() Stanza { return &fake{} }, Observe: func(string, int) {}}, all: make(chan struct{}, 1), large: make(chan struct{}, 1)}
+	s := newServer(Config{Stanza: func() Stanza { return &fake{} }, Observe: func(string, int) {}})
 	h := s.bounded(s.routes())
 	f.Fuzz(func(t *testing.T, path string) {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x/"+path, http.NoBody)
@@ -361,6 +365,78 @@ func FuzzRequest(f *testing.F) {
 		h.ServeHTTP(w, r)
 		if w.Code >= 500 && w.Code != http.StatusNotImplemented || w.Header().Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%q: %d", path, w.Code)
+		}
+	})
+}
+
+// deadlines is a ResponseWriter that notes the deadlines and sizes of writes.
+type deadlines struct {
+	http.ResponseWriter
+	times []time.Time
+	sizes []int
+}
+
+func (d *deadlines) SetWriteDeadline(t time.Time) error {
+	d.times = append(d.times, t)
+	return nil
+}
+
+func (d *deadlines) Write(b []byte) (int, error) {
+	d.sizes = append(d.sizes, len(b))
+	return len(b), nil
+}
+
+// TestPatient gives a client time for each part of an answer, and some for all of it.
+func TestPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &deadlines{ResponseWriter: httptest.NewRecorder()}
+		p := newPatient(d)
+		began := time.Now()
+		if n, err := p.Write(make([]byte, 2*chunk+1)); n != 2*chunk+1 || err != nil || !slices.Equal(d.sizes, []int{chunk, chunk, 1}) {
+			t.Errorf("wrote %d, %v, as %v", n, err, d.sizes)
+		}
+		time.Sleep(streamTimeout - time.Second)
+		if _, err := p.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		if len(d.times) != 4 || d.times[2] != began.Add(stallTimeout) || d.times[3] != began.Add(streamTimeout) {
+			t.Errorf("deadlines %v from %v", d.times, began)
+		}
+	})
+}
+
+// TestManyConnections keeps no connection for another request where there are many.
+func TestManyConnections(t *testing.T) {
+	s, _ := serve(t, &fake{})
+	for _, open := range []int64{0, fewConnections} {
+		s.open.Add(open)
+		if answer, _ := request(t, s, "GET", "/v1/version"); answer.Close != (open > 0) {
+			t.Errorf("%d connections: closed: %v", open, answer.Close)
+		}
+	}
+}
+
+// TestPlaces waits for a place, but not for ever, and not for a client that has left.
+func TestPlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := make(places, 1)
+		giveBack, err := p.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if _, err := p.take(t.Context()); !errors.Is(err, errBusy) || time.Since(began) != placePatience {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		giveBack()
+		giveBack()
+		again, err := p.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again()
+		if len(p) != 1 {
+			t.Errorf("%d places are taken", len(p))
 		}
 	})
 }

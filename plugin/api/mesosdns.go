@@ -2,6 +2,7 @@ package api
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,13 +16,11 @@ import (
 
 const projectURL = "https://github.com/calicomesos/calicomesos"
 
-func version(st Stanza, w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, struct{ Service, Version, URL string }{"calicomesos", st.Status().Version, projectURL})
+func version(st Stanza, _ *http.Request) (reply, error) {
+	return reply{value: struct{ Service, Version, URL string }{"calicomesos", st.Status().Version, projectURL}}, nil
 }
 
-func config(st Stanza, w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, st.Config())
-}
+func config(st Stanza, _ *http.Request) (reply, error) { return reply{value: st.Config()}, nil }
 
 // host is a row of /v1/hosts/NAME.
 type host struct {
@@ -29,25 +28,24 @@ type host struct {
 	IP   string `json:"ip"`
 }
 
-func hosts(st Stanza, w http.ResponseWriter, r *http.Request) error {
+func hosts(st Stanza, r *http.Request) (reply, error) {
 	name := asked(r)
 	addrs, stale, err := addresses(st, name)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
-	rows := make([]host, 0, len(addrs))
+	rows := make([]host, 0, len(addrs)+1)
 	for _, a := range addrs {
 		rows = append(rows, host{name, a})
 	}
 	if len(rows) == 0 {
 		rows = append(rows, host{}) // as Mesos-DNS says that there is none
 	}
-	warn(w, stale)
-	return writeJSON(w, rows)
+	return reply{rows, stale}, nil
 }
 
-func hostPorts(_ Stanza, _ http.ResponseWriter, _ *http.Request) error {
-	return &requestError{http.StatusNotImplemented, "501: Not Implemented"}
+func hostPorts(Stanza, *http.Request) (reply, error) {
+	return reply{}, &requestError{http.StatusNotImplemented, "501: Not Implemented"}
 }
 
 // service is a row of /v1/services/NAME.
@@ -58,20 +56,23 @@ type service struct {
 	Port    string `json:"port"`
 }
 
-func services(st Stanza, w http.ResponseWriter, r *http.Request) error {
+func services(st Stanza, r *http.Request) (reply, error) {
 	a, err := st.Lookup(asked(r), dns.TypeSRV)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
-	rows := make([]service, 0, len(a.Records))
-	for _, rr := range a.Records {
+	rows := make([]service, 0, len(a.Records)+1)
+	for n, rr := range a.Records {
 		srv, ok := rr.(*dns.SRV)
 		if !ok {
 			continue
 		}
+		if n%1000 == 0 && r.Context().Err() != nil {
+			return reply{}, context.Canceled
+		}
 		addrs, stale, err := addresses(st, srv.Target)
 		if err != nil {
-			return err
+			return reply{}, err
 		}
 		a.Stale = a.Stale || stale
 		for _, addr := range addrs {
@@ -81,8 +82,7 @@ func services(st Stanza, w http.ResponseWriter, r *http.Request) error {
 	if len(rows) == 0 {
 		rows = append(rows, service{})
 	}
-	warn(w, a.Stale)
-	return writeJSON(w, rows)
+	return reply{rows, a.Stale}, nil
 }
 
 // asked returns the name in a request's path as DNS has it. Mesos-DNS drops `.*`.
@@ -128,18 +128,6 @@ func warn(w http.ResponseWriter, stale bool) {
 	}
 }
 
-// writeJSON writes a value of bounded size.
-func writeJSON(w http.ResponseWriter, value any) error {
-	b, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	_, _ = w.Write(b) // the client may have gone
-	return nil
-}
-
 // stream writes JSON piece by piece, so that no answer of any size is in memory as a whole. Once
 // the client has gone, failed is true and nothing more is written.
 type stream struct {
@@ -147,10 +135,10 @@ type stream struct {
 	failed bool
 }
 
-// newStream begins an answer. Close must be called.
+// newStream begins an answer. Flush must be called.
 func newStream(w http.ResponseWriter) *stream {
 	w.Header().Set("Content-Type", "application/json")
-	return &stream{Writer: bufio.NewWriterSize(w, 32<<10)}
+	return &stream{Writer: bufio.NewWriterSize(newPatient(w), 32<<10)}
 }
 
 // put writes what stands between values.

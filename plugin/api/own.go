@@ -16,32 +16,27 @@ const (
 	maxText      = 256  // octets
 )
 
-func status(st Stanza, w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, st.Status())
-}
+func status(st Stanza, _ *http.Request) (reply, error) { return reply{value: st.Status()}, nil }
 
-func explain(st Stanza, w http.ResponseWriter, r *http.Request) error {
+func explain(st Stanza, r *http.Request) (reply, error) {
 	name := r.PathValue("name")
 	if len(name) > maxText || !utf8.ValidString(name) {
-		return &requestError{http.StatusBadRequest, "400: the name is too long, or not in UTF-8"}
+		return reply{}, &requestError{http.StatusBadRequest, "400: the name is too long, or not in UTF-8"}
 	}
 	e, err := st.Explain(r.Context(), name)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, e)
+	return reply{value: e}, err
 }
 
-func tasks(st Stanza, w http.ResponseWriter, r *http.Request) error {
+func tasks(st Stanza, r *http.Request) (reply, error) {
 	form := r.URL.Query()
 	q := Query{Text: form.Get("q"), Limit: defaultLimit}
 	var err error
 	switch {
 	case len(q.Text) > maxText:
-		return badParameter("q")
+		return reply{}, badParameter("q")
 	case form.Has("skipped"):
 		if q.Skipped, err = strconv.ParseBool(form.Get("skipped")); err != nil {
-			return badParameter("skipped")
+			return reply{}, badParameter("skipped")
 		}
 	}
 	for name, value := range map[string]*int{"limit": &q.Limit, "offset": &q.Offset} {
@@ -49,15 +44,12 @@ func tasks(st Stanza, w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		if *value, err = strconv.Atoi(form.Get(name)); err != nil || *value < 0 {
-			return badParameter(name)
+			return reply{}, badParameter(name)
 		}
 	}
 	q.Limit = min(q.Limit, maxLimit)
 	found, err := st.Tasks(r.Context(), q)
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, found)
+	return reply{value: found}, err
 }
 
 func badParameter(name string) error {

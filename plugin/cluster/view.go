@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"math"
+	"slices"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
@@ -24,8 +25,8 @@ type Known struct {
 // Instance returns the task as it would be published if it ran.
 func (k Known) Instance() Instance { return Instance{k.Task, k.Framework, k.Agent} }
 
-// viewStep is the number of tasks that a step of a Collector takes at least, if there are so
-// many: it takes a fraction of a millisecond.
+// viewStep is the number of tasks that a step of a Collector takes: that is a fraction of a
+// millisecond.
 const viewStep = 2000
 
 // Collector makes a View of a cluster in several steps, so that none keeps it busy for long. The
@@ -33,6 +34,7 @@ const viewStep = 2000
 type Collector struct {
 	cluster *Cluster
 	agents  []*parent[Agent]    // whose tasks are yet to be taken
+	tasks   []*taskNode         // of the agent that is being taken
 	steps   int                 // left until the rest is taken at once
 	taken   [][]takenTask       // by each step
 	touched map[*taskNode]bool  // changed since they were taken
@@ -66,17 +68,21 @@ func (v *Collector) Step() (done bool) {
 	if v.steps--; v.steps < 0 { // the cluster changes faster than it is taken
 		most = math.MaxInt
 	}
-	taken := make([]takenTask, 0, viewStep+viewStep/8)
+	taken := make([]takenTask, 0, viewStep)
 	defer func() { v.taken = append(v.taken, taken) }()
 	for n := 0; n < most; {
 		switch {
-		case len(v.agents) > 0:
-			last := len(v.agents) - 1
-			for _, node := range v.agents[last].tasks {
+		case len(v.tasks) > 0: // what has changed since they were listed is in touched
+			some := min(len(v.tasks), most-n)
+			for _, node := range v.tasks[:some] {
 				taken = append(taken, takenTask{node, node.known(v.cluster.epoch)})
 			}
-			n += len(v.agents[last].tasks) + 1
-			v.agents = v.agents[:last]
+			v.tasks = v.tasks[some:]
+			n += some
+		case len(v.agents) > 0:
+			last := len(v.agents) - 1
+			v.tasks, v.agents = slices.Clone(v.agents[last].tasks), v.agents[:last]
+			n++
 		case len(v.touched) > 0:
 			for node := range v.touched {
 				v.again[node] = node.known(v.cluster.epoch)

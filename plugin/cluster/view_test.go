@@ -18,7 +18,7 @@ func TestCollect(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	task := func() *mesos.Task {
 		return &mesos.Task{
-			ID: fmt.Sprintf("t%d", r.IntN(9000)), FrameworkID: fmt.Sprintf("f%d", r.IntN(3)), AgentID: fmt.Sprintf("S%d", r.IntN(50)),
+			ID: fmt.Sprintf("t%d", r.IntN(9000)), FrameworkID: fmt.Sprintf("f%d", r.IntN(3)), AgentID: fmt.Sprintf("S%d", max(r.IntN(80)-30, 0)), // many on one
 			App: &mesos.App{Name: "app"}, State: mesos.TaskState(r.IntN(2)),
 		}
 	}
@@ -32,7 +32,7 @@ func TestCollect(t *testing.T) {
 	s.Frameworks = []*mesos.Framework{{ID: "f0"}, {ID: "f1"}}
 	c := New(nil)
 	c.State(s, Leader{ID: "m"}, time.Now())
-	for round := range 6 {
+	for round := range 3 {
 		v, steps := c.Collect(), 0
 		for !v.Step() {
 			if steps++; steps > 1000 {

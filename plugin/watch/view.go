@@ -10,8 +10,8 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
-// errStopped is returned once Run has returned.
-var errStopped = errors.New("the cluster is not watched any more")
+// ErrStopped is returned once Run has returned.
+var ErrStopped = errors.New("the cluster is not watched any more")
 
 // View returns all that is known of the cluster at one moment. The loop takes it in steps of
 // less than a millisecond.
@@ -30,7 +30,7 @@ func (w *Watcher) View(ctx context.Context) (*cluster.View, error) {
 			}
 		})
 		if !ran {
-			return nil, errStopped
+			return nil, ErrStopped
 		}
 	}
 	if err := ctx.Err(); err != nil {

@@ -122,6 +122,9 @@ type Status struct {
 	Doubtful bool // a name that exists without records may have some
 }
 
+// Whole reports whether all records are there.
+func (s Status) Whole() bool { return s.Complete && !s.Doubtful }
+
 // Publish makes the changes visible to readers. It returns whether the serial has moved: it
 // does when an answer has changed, and with the first publication, unless that continues a
 // zone that answers the same (see Replaces).

@@ -237,12 +237,15 @@ func (g *Generation) Complete() bool { return g.status.Complete }
 func (g *Generation) Stale() bool { return g.status.Stale }
 
 // Whole reports whether the generation has all records of the zone, so that it can be transferred.
-func (g *Generation) Whole() bool { return g.status.Complete && !g.status.Doubtful }
+func (g *Generation) Whole() bool { return g.status.Whole() }
 
 // Certain reports whether a result is true. A name with records has no others, even in an
 // incomplete zone: clients give up on a name if the query for one of its two address types fails.
 func (g *Generation) Certain(r *Result) bool {
-	return r.Records || g.status.Complete && !(r.Exists && g.status.Doubtful)
+	if r.Exists && g.status.Doubtful {
+		return r.Records
+	}
+	return r.Records || g.status.Complete
 }
 
 // Records returns the number of records, SOA and NS included.

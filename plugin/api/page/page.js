@@ -5,7 +5,8 @@
 const step = 100; // rows that "More" adds
 const most = 1000; // rows that the API returns
 const interval = 5000; // milliseconds between refreshes
-const openMost = 10; // open rows that are refreshed
+const openMost = 10; // open rows that are refreshed: the last that were opened
+const patience = 10000; // milliseconds for an answer
 
 const at = (id) => document.getElementById(id);
 const view = { rows: step, items: new Map(), open: new Set(), asked: 0 };
@@ -21,7 +22,7 @@ function make(tag, className, content) {
 }
 
 async function ask(path) {
-  const answer = await fetch(path, { headers: { Accept: "application/json" } });
+  const answer = await fetch(path, { headers: { Accept: "application/json" }, signal: AbortSignal.timeout(patience) });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
@@ -33,6 +34,11 @@ function put(e, content) {
   if (e.innerHTML !== next.innerHTML) e.replaceChildren(...next.childNodes);
 }
 
+// say sets a text, if it is another one: what is read aloud when it changes is not repeated.
+function say(e, text) {
+  if (e.textContent !== text) e.textContent = text;
+}
+
 function fact(name, value) {
   return make("div", "", [make("dt", "", name), make("dd", "", value)]);
 }
@@ -42,11 +48,11 @@ const number = new Intl.NumberFormat("en");
 function showStatus(s) {
   const state = at("state");
   state.className = s.synced ? "good" : s.ready ? "warn" : "bad";
-  state.textContent = s.synced ? "In sync with the masters"
+  say(state, s.synced ? "In sync with the masters"
     : !s.ready ? "No state of the cluster is known yet: names are answered SERVFAIL"
     : s.stale ? "From a snapshot, which no master has confirmed"
     : s.connected ? "Connected; the state is not complete yet"
-    : `No contact with the masters for ${Math.round(s.age_seconds)} s: the last state is served`;
+    : "No contact with the masters: the last state is served");
   put(at("facts"), [
     fact("Leader", s.leader || "unknown"), fact("By", s.mode), fact("Tasks", number.format(s.tasks)),
     fact("Agents", number.format(s.agents)), fact("Frameworks", number.format(s.frameworks)),
@@ -102,8 +108,8 @@ function showTasks(found) {
     }
   }
   arrange(at("tasks"), shown);
-  at("count").textContent = found.total === found.known && !at("skipped").checked ? `${number.format(found.known)} tasks`
-    : `${number.format(found.total)} of ${number.format(found.known)} tasks`;
+  say(at("count"), found.total === found.known && !at("skipped").checked ? `${number.format(found.known)} tasks`
+    : `${number.format(found.total)} of ${number.format(found.known)} tasks`);
   at("more").hidden = found.tasks.length >= found.total || view.rows >= most;
 }
 
@@ -197,11 +203,11 @@ async function refresh() {
     if (turn !== view.asked) return; // another question was asked meanwhile
     showStatus(status);
     showTasks(found);
-    await Promise.all([explainName(text), ...[...view.open].slice(0, openMost).map(showDetail)]);
+    await Promise.all([explainName(text), ...[...view.open].slice(-openMost).map(showDetail)]);
   } catch (err) {
     if (turn !== view.asked) return;
     at("state").className = "bad";
-    at("state").textContent = `This server does not answer: ${err.message || err}`;
+    say(at("state"), `This server does not answer: ${err.message || err}`);
   }
 }
 
@@ -228,7 +234,7 @@ function move(by) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey) return;
   if (event.key === "/" && document.activeElement !== at("text")) at("text").focus();
   else if (event.key === "ArrowDown") move(1);
   else if (event.key === "ArrowUp") move(-1);
