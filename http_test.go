@@ -565,6 +565,9 @@ func TestHTTP_Tasks(t *testing.T) {
 		"?skipped=true":             "2/12: !!! zz",
 		"?q=nginx&skipped=true":     "0/12: ",
 		"?q=nothing":                "0/12: ",
+		"?q=nginx.marathon.mesos":   "3/12: nginx nginx nginx",
+		"?q=db-prod.marathon":       "1/12: db.prod",
+		"?q=mytask.acme":            "3/12: nginx nginx nginx",
 		"?q=%3Cscript%3E":           "0/12: ",
 		"?q=wanderer&skipped=false": "1/12: wanderer",
 	} {

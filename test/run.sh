@@ -26,7 +26,7 @@ else
 	bin/mesos-sim -listen 127.0.0.1:5050 &
 	pids=$!
 	sleep 1
-	kill -0 "$pids" || exit 1 # it has said why
+	kill -0 "$pids" 2>/dev/null || exit 1 # it has said why
 fi
 bin/coredns -conf "$corefile" &
 pids="$pids $!"

@@ -177,6 +177,8 @@ func TestDCOSNames(t *testing.T) {
 	for name, want := range map[string]string{
 		"v6.marathon.mesos.": "fd00:192:168::10",
 		"v6.marathon.containerip.dcos.thisdcos.directory.":                        "fd00:192:168::10",
+		"v6.marathon.mesos.thisdcos.global.":                                      "fd00:192:168::10",
+		"v6.marathon.mesos.2bsqjwxkz4nrpmpgt6wcbgw3uu.dcos.directory.":            "fd00:192:168::10",
 		"v6.marathon.mesos.thisdcos.directory.":                                   "fd00:192:168::10",
 		"v6.marathon.containerip.dcos.thisdcos.global.":                           "fd00:192:168::10",
 		"v6.marathon.containerip.dcos.2bsqjwxkz4nrpmpgt6wcbgw3uu.dcos.directory.": "fd00:192:168::10",

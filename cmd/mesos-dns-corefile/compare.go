@@ -18,9 +18,10 @@ import (
 )
 
 const (
-	askTimeout = 5 * time.Second
-	again      = time.Second // between two rounds while differences may settle
-	maxZone    = 1 << 30     // octets of a zone that the API may send
+	askTimeout  = 5 * time.Second
+	again       = time.Second // between two rounds while differences may settle
+	maxZone     = 1 << 30     // octets of a zone that the API may send
+	maxFailures = 3           // in a row, after which a server counts as away
 )
 
 // target is a server to compare.
@@ -42,8 +43,8 @@ func parseServer(s string) (target, error) {
 	if !hasAPI {
 		api = net.JoinHostPort(host, "8123")
 	}
-	if _, _, err := net.SplitHostPort(api); err != nil {
-		return target{}, fmt.Errorf("%q: %w", s, err)
+	if _, port, err := net.SplitHostPort(api); err != nil || strings.Contains(port, ",") {
+		return target{}, fmt.Errorf("%q must be ADDRESS[:PORT][,API-ADDRESS:PORT]", s)
 	}
 	return target{dns: net.JoinHostPort(host, port), api: api}, nil
 }
@@ -53,6 +54,7 @@ type comparison struct {
 	before, after target
 	out           io.Writer
 	failed        error // the first of writing
+	unlisted      error // a server does not list its names
 }
 
 // say prints.
@@ -116,8 +118,11 @@ func (c *comparison) run(ctx context.Context, settle time.Duration) error {
 		c.say("%s %s: %s\n  old: %s\n  new: %s\n", d.name, dns.TypeToString[d.qtype], why, list(d.before), list(d.after))
 	}
 	c.say("%d questions, %d answered differently, %d of them for no known reason\n", all, len(differences), unknown)
-	if c.failed != nil {
+	switch {
+	case c.failed != nil:
 		return c.failed
+	case c.unlisted != nil:
+		return c.unlisted
 	}
 	if unknown > 0 {
 		return fmt.Errorf("%d differences have no known reason", unknown)
@@ -136,16 +141,23 @@ func list(data []string) string {
 func (c *comparison) questions(ctx context.Context) ([]question, error) {
 	all := make(map[question]bool)
 	var failed []error
+	var domains []string
 	for _, t := range []target{c.before, c.after} {
-		if err := t.list(ctx, all); err != nil {
+		domain, err := t.list(ctx, all)
+		if err != nil {
 			failed = append(failed, err)
+			continue
 		}
+		domains = append(domains, domain)
+	}
+	if len(domains) == 2 && !strings.EqualFold(domains[0], domains[1]) {
+		return nil, fmt.Errorf("one has the domain %q, the other %q", domains[0], domains[1])
 	}
 	if len(failed) == 2 || len(all) == 0 {
 		return nil, fmt.Errorf("no names are known: %w", errors.Join(failed...))
 	}
 	for _, err := range failed {
-		c.say("names that only this server has are not compared: %v\n", err)
+		c.unlisted = fmt.Errorf("names that only this server has are not compared: %w", err)
 	}
 	maps.DeleteFunc(all, func(q question, _ bool) bool {
 		_, ok := dns.IsDomainName(q.name)
@@ -157,35 +169,36 @@ func (c *comparison) questions(ctx context.Context) ([]question, error) {
 	return slices.SortedFunc(maps.Keys(all), question.compare), nil
 }
 
-// list adds what a server's API lists.
-func (t target) list(ctx context.Context, all map[question]bool) error {
+// list adds what a server's API lists, and returns its domain.
+func (t target) list(ctx context.Context, all map[question]bool) (domain string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	url := "http://" + t.api + "/v1/axfr"
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return err
+		return "", err
 	}
 	answer, err := http.DefaultClient.Do(r)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, answer.Status)
+		return "", fmt.Errorf("%s: %s", url, answer.Status)
 	}
 	var zone struct {
+		Domain  string
 		Records struct{ As, AAAAs, SRVs map[string][]string }
 	}
 	if err := json.NewDecoder(io.LimitReader(answer.Body, maxZone)).Decode(&zone); err != nil {
-		return fmt.Errorf("%s: %w", url, err)
+		return "", fmt.Errorf("%s: %w", url, err)
 	}
 	for qtype, sets := range map[uint16]map[string][]string{dns.TypeA: zone.Records.As, dns.TypeAAAA: zone.Records.AAAAs, dns.TypeSRV: zone.Records.SRVs} {
 		for name := range sets {
 			all[question{dns.Fqdn(name), qtype}] = true
 		}
 	}
-	return nil
+	return zone.Domain, nil
 }
 
 // ask asks both servers, and returns what they answer differently.
@@ -217,6 +230,7 @@ func (t target) answers(ctx context.Context, questions []question) ([][]string, 
 		}
 	}()
 	all := make([][]string, 0, len(questions))
+	failures := 0 // in a row
 	for _, q := range questions {
 		var r *dns.Msg
 		var err error
@@ -235,13 +249,18 @@ func (t target) answers(ctx context.Context, questions []question) ([][]string, 
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case err != nil && (len(all) == 0 || failures == maxFailures):
+			return nil, fmt.Errorf("%s does not answer for %s: %w", t.dns, q.name, err)
 		case err != nil:
+			failures++
 			all = append(all, []string{fmt.Sprintf("(%v)", err)})
+			continue
 		case r.Rcode != dns.RcodeSuccess && r.Rcode != dns.RcodeNameError:
 			all = append(all, []string{"(" + dns.RcodeToString[r.Rcode] + ")"})
 		default:
 			all = append(all, data(r, q.qtype))
 		}
+		failures = 0
 	}
 	return all, nil
 }

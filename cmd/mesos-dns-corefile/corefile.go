@@ -101,7 +101,7 @@ func (t *translation) stanza(credentials string) {
 	t.authentication(credentials)
 	t.line("ipsources", strings.Join(t.sources(), " "))
 	t.line("ttl", strconv.FormatInt(t.ttl(), 10))
-	if ns := strings.ToLower(strings.Trim(c.SOAMname, ".")); c.has("SOAMname") && ns != "ns1."+t.zones()[0] {
+	if ns := strings.ToLower(strings.Trim(c.SOAMname, ".")); c.has("SOAMname") && ns != "" && ns != "ns1."+t.zones()[0] {
 		t.line("ns", ns)
 	}
 	if c.HTTPOn {
@@ -126,7 +126,9 @@ func (t *translation) masters(credentials string) {
 		if _, _, err := net.SplitHostPort(m); err != nil {
 			m = net.JoinHostPort(strings.Trim(m, "[]"), "5050")
 		}
-		all = append(all, m)
+		if !slices.Contains(all, m) {
+			all = append(all, m)
+		}
 	}
 	t.line(append([]string{"master"}, all...)...)
 }
@@ -172,6 +174,7 @@ func (t *translation) sources() []string {
 		}
 	}
 	if len(all) == 0 {
+		t.note("IPSources: without any source no task has an address; netinfo and host are used instead")
 		return []string{"netinfo", "host"}
 	}
 	return all
@@ -220,8 +223,15 @@ func (t *translation) resolvers() {
 	t.forward(".", c.Resolvers)
 }
 
+// maxResolvers is the number of resolvers that *forward* takes.
+const maxResolvers = 15
+
 // forward writes where a zone is forwarded to.
 func (t *translation) forward(zone string, resolvers []string) {
+	if len(resolvers) > maxResolvers {
+		t.note("resolvers: only the first %d are used, of %d", maxResolvers, len(resolvers))
+		resolvers = resolvers[:maxResolvers]
+	}
 	for i, r := range resolvers {
 		addr, err := netip.ParseAddr(strings.Trim(r, "[]"))
 		if err == nil {
@@ -235,9 +245,7 @@ func (t *translation) forward(zone string, resolvers []string) {
 	}
 	t.open("forward", zone, strings.Join(resolvers, " "))
 	t.line("policy sequential")
-	if t.config.Timeout != 5 && t.config.Timeout > 0 {
-		t.line("read_timeout", strconv.Itoa(t.config.Timeout)+"s")
-	}
+	t.line("read_timeout", strconv.Itoa(t.config.Timeout)+"s")
 	t.close()
 }
 

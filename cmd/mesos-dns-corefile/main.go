@@ -27,9 +27,9 @@ The first translates the configuration of Mesos-DNS. What has no equivalent is s
 error. A secret that stands in it is written to FILE (ZooKeeper's to FILE.zk), and never printed.
 
 The second asks both servers, by TCP, for every name that the HTTP API of either lists, and prints
-what differs and why. A server is ADDRESS[:PORT][,API-ADDRESS:PORT]: port 53, and port 8123 of the
+what differs and why: addresses and targets, not TTLs or their order. A server is ADDRESS[:PORT][,API-ADDRESS:PORT]: port 53, and port 8123 of the
 same address, if nothing else is said. It ends with status 1 if a difference has no reason that is
-known.
+known, or if one of them does not list its names.
 
 `
 
@@ -88,11 +88,14 @@ func runTranslate(file, credentials string, out, notes io.Writer) error {
 	return err
 }
 
-// writeSecret writes a file that nobody else can read. It replaces none.
+// writeSecret writes a file that nobody else can read. It replaces none that says something else.
 func writeSecret(file, secret string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s exists: remove it, or name another file with -credentials", file)
+		if b, err := os.ReadFile(file); err == nil && string(b) == secret {
+			return nil
+		}
+		return fmt.Errorf("%s exists, and says something else: remove it, or name another file with -credentials", file)
 	}
 	if err != nil {
 		return err

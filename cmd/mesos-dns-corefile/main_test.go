@@ -169,7 +169,13 @@ func TestRunTranslate(t *testing.T) {
 	if strings.Contains(out.String()+notes.String(), "hunter2") || !strings.Contains(out.String(), "credentials "+file) {
 		t.Errorf("printed\n%s%s", &out, &notes)
 	}
-	if err := runTranslate("testdata/basic.json", file, &out, &notes); err == nil || !strings.Contains(err.Error(), "exists") || strings.Contains(err.Error(), "hunter2") {
+	if err := runTranslate("testdata/basic.json", file, &out, &notes); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("other hunter3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := runTranslate("testdata/basic.json", file, &out, &notes); err == nil || !strings.Contains(err.Error(), "exists") || strings.Contains(err.Error(), "hunter") {
 		t.Errorf("written over: %v", err)
 	}
 	if err := runTranslate("testdata/none", file, &out, &notes); !errors.Is(err, fs.ErrNotExist) {
@@ -183,19 +189,33 @@ func TestReadConfig(t *testing.T) {
 	for config, want := range map[string]string{
 		`{`:                "unexpected end",
 		`{}`:               "neither masters nor zk",
-		`{"masters": "a"}`: "cannot unmarshal",
+		`{"masters": "a"}`: "must be a ",
 		`{"masters": ["a"], "dnson": false, "HTTPON": false}`:                                             "both dnson and httpon are false",
 		`{"masters": ["a"], "certFile": "x"}`:                                                             "belong together",
 		`{"masters": ["a"], "mesosAuthentication": "kerberos"}`:                                           "unknown mesosAuthentication",
 		`{"masters": ["a"], "mesosAuthentication": "basic", "mesosCredentials": {"secret": "hunter2"}}`:   "lack the principal",
-		`{"masters": ["a"], "mesosAuthentication": "basic", "mesosCredentials": {"secret": ["hunter2"]}}`: "cannot unmarshal",
+		`{"masters": ["a"], "mesosAuthentication": "basic", "mesosCredentials": {"secret": ["hunter2"]}}`: "must be a ",
 		`{"masters": ["a"], "mesosAuthentication": "iam"}`:                                                "no IAMConfigFile",
 		`{"masters": ["a"], "port": 0}`:                                                                   "port is 0",
 		`{"masters": ["a"], "httpport": 70000}`:                                                           "httpport is 70000",
 		`{"masters": ["a"], "listener": "eth0"}`:                                                          `"eth0" is no IP address`,
 		`{"masters": ["a b"]}`:                                                                            "cannot stand in a Corefile",
 		`{"masters": ["a"], "domain": "x } ."}`:                                                           "cannot stand in a Corefile",
-		`{"masters": ["a"], "zoneResolvers": {"{": ["1.1.1.1"]}}`:                                         "cannot stand in a Corefile",
+		"{\n\"masters\": [\"a\"],\n}":                                                                     "line 3: invalid character",
+		"{\n\"ttl\": \"60\"}":                                                                             "line 2: TTL must be a int64, not a string",
+		`{"masters": ["http://u:hunter2@h:5050"]}`:                                                        "is not HOST:PORT",
+		`{"masters": ["http://h:5050"]}`:                                                                  "is not HOST:PORT",
+		`{"masters": ["h:x"]}`:                                                                            `"h:x" is not HOST:PORT`,
+		`{"zk": "zk://u:hunter2 x@h:1/mesos"}`:                                                            "cannot stand in a Corefile",
+		`{"zk": "zk://u:hunter2@h:1"}`:                                                                    `"***@h:1" is not zk://`,
+		`{"zk": "h:2181/mesos"}`:                                                                          "is not zk://",
+		`{"masters": ["a"], "domain": ""}`:                                                                "is no domain name",
+		`{"masters": ["a"], "domain": "a..b"}`:                                                            "is no domain name",
+		`{"masters": ["a"], "resolvers": ["nonsense"]}`:                                                   "is no IP address",
+		`{"masters": ["a"], "timeout": -1}`:                                                               "timeout is -1",
+		`{"masters": ["a"], "SOAMname": "leader.mesos"}`:                                                  "is a name of the masters",
+		`{"masters": ["a"], "mesosAuthentication": "basic", "mesosCredentials": {"principal": "a:b", "secret": "hunter2"}}`: "has a colon",
+		`{"masters": ["a"], "zoneResolvers": {"{": ["1.1.1.1"]}}`:                                                           "cannot stand in a Corefile",
 	} {
 		if _, err := readConfig([]byte(config)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want %s", config, err, want)
@@ -226,6 +246,21 @@ func FuzzReadConfig(f *testing.F) {
 			t.Errorf("translated to\n%s", tr.corefile)
 		}
 	})
+}
+
+// TestReadConfig_Odd reads what people write.
+func TestReadConfig_Odd(t *testing.T) {
+	c, err := readConfig([]byte("\xef\xbb\xbf{\"masters\": [\"a:5050,b:5050 , a:5050\", \"[::1]:5050\", \"::1\"], \"IPSources\": [], \"SOAMname\": \"\"}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := translate(c, "/credentials", nil)
+	if !strings.Contains(tr.corefile, "master a:5050 b:5050 [::1]:5050\n") || strings.Contains(tr.corefile, "ns ") || !strings.Contains(tr.corefile, "ipsources netinfo host") {
+		t.Errorf("translated to\n%s", tr.corefile)
+	}
+	if !slices.ContainsFunc(tr.notes, func(n string) bool { return strings.HasPrefix(n, "IPSources: without any source") }) {
+		t.Errorf("notes %q", tr.notes)
+	}
 }
 
 // mesosDNS is a Mesos-DNS that answers what was recorded of one: its API, and DNS from that.
@@ -371,11 +406,21 @@ func TestCompare_NoAPI(t *testing.T) {
 	server := coreDNS(t, "tutorial")
 	without := target{dns: server.dns, api: "127.0.0.1:1"}
 	var out bytes.Buffer
-	if err := (&comparison{before: without, after: server, out: &out}).run(t.Context(), 0); err != nil || !strings.Contains(out.String(), "are not compared") {
+	if err := (&comparison{before: without, after: server, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "are not compared") || !strings.Contains(out.String(), " 0 answered differently") {
 		t.Errorf("%v\n%s", err, &out)
 	}
 	if err := (&comparison{before: without, after: without, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "no names are known") {
 		t.Errorf("without any API: %v", err)
+	}
+}
+
+// TestCompare_Away ends soon where a server does not answer.
+func TestCompare_Away(t *testing.T) {
+	server := coreDNS(t, "tutorial")
+	away := target{dns: "127.0.0.1:1", api: server.api}
+	var out bytes.Buffer
+	if err := (&comparison{before: away, after: server, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("%v\n%s", err, &out)
 	}
 }
 
@@ -393,7 +438,7 @@ func TestParseServer(t *testing.T) {
 			t.Errorf("%s: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", ":53", "a,b", ",a:1"} {
+	for _, s := range []string{"", ":53", "a,b", ",a:1", "a,b:1,c"} {
 		if got, err := parseServer(s); err == nil {
 			t.Errorf("%q: %+v", s, got)
 		}
