@@ -27,13 +27,13 @@ func TestMetadata(t *testing.T) {
 		srv.CloseClientConnections()
 		srv.Close()
 	})
-	doc, err := os.ReadFile("../README.md")
+	doc, err := os.ReadFile("../docs/operating.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	example := regexp.MustCompile(`(?ms)^~~~ corefile\n([^~]*client-framework.*?)^~~~$`).FindSubmatch(doc)
 	if example == nil {
-		t.Fatal("the README has no example with metadata")
+		t.Fatal("docs/operating.md has no example with metadata")
 	}
 	port := freePort(t)
 	corefile := strings.ReplaceAll(string(example[1]), ":1053 {", fmt.Sprintf(":%d {\n bind 127.0.0.1", port))
