@@ -16,7 +16,7 @@ import (
 	"github.com/calicomesos/calicomesos/test/loopback"
 )
 
-// TestMetadata has a task, and somebody else, ask as the example of the README says: the log
+// TestMetadata has a task, and somebody else, ask as the example in docs/operating.md says: the log
 // tells which task it was, and only tasks of one framework see the second zone.
 func TestMetadata(t *testing.T) {
 	m := mesostest.NewMaster(15 * time.Second)
