@@ -453,7 +453,7 @@ func TestHTTP_NotReady(t *testing.T) {
 		}
 	}
 	s := getJSON[api.Status](t, "http://"+addr+"/v1/status")
-	if s.Ready || s.Synced || s.Connected || len(s.Masters) != 1 || s.Zones[0].Serial != 0 || s.Zones[0].Complete {
+	if s.Ready || s.Synced || s.Connected || s.Heard != "" || len(s.Masters) != 1 || s.Zones[0].Serial != 0 || s.Zones[0].Complete {
 		t.Errorf("%+v", s)
 	}
 	if e := getJSON[api.Explanation](t, "http://"+addr+"/v1/explain/a.mesos"); e.Rcode != "SERVFAIL" || !slices.Contains(e.Reasons, "no state of the cluster is known yet") {
@@ -649,6 +649,14 @@ func TestInsight_Bounds(t *testing.T) {
 	e, err := i.Explain(t.Context(), "app.marathon.mesos")
 	if err != nil || len(e.Tasks) != maxExplained || e.Total != maxExplained+1 {
 		t.Errorf("%d of %d tasks are explained: %v", len(e.Tasks), e.Total, err)
+	}
+	if texts := some(make([]string, maxExplained+7)); len(texts) != maxExplained+1 || texts[maxExplained] != "… and 7 more" {
+		t.Errorf("%d texts of many: %q", len(texts), texts[len(texts)-1])
+	}
+	long := &ruleCase{t: t}
+	long.state("framework f*63.f*63.f*63.f*50")
+	if found, err := long.insight().Tasks(t.Context(), api.Query{Skipped: true, Limit: 1}); err != nil || found.Total != 1 {
+		t.Errorf("a task whose names are too long is not found among those that are skipped: %+v, %v", found, err)
 	}
 	frameworks, err := i.Enumerate(t.Context())
 	if err != nil {

@@ -170,8 +170,14 @@ func (h knownHosts) Answered(host string) bool {
 // nobody claims do not wait for it.
 func TestClaims_LookedUp(t *testing.T) {
 	hosts := knownHosts{}
-	c := newClaims(t, "vhosts acme.org to lb.example for external\nvhosts acme.org to 192.0.2.9 for internal")
+	c := newClaims(t, "vhosts acme.org to 192.0.2.9 for internal\nvhosts acme.org to lb.example for external")
 	c.hosts = hosts
+	told := 0
+	c.changed = func(origin string) {
+		if origin == "acme.org." {
+			told++
+		}
+	}
 	c.publish(watch.Status{Complete: true}, true)
 	certain := func(name string) bool {
 		gen := c.zones[vhost][0].Current()
@@ -181,8 +187,14 @@ func TestClaims_LookedUp(t *testing.T) {
 	if certain("mytask") || !certain("nobody") || c.zones[vhost][0].Current().Whole() {
 		t.Errorf("before the target is looked up: certain of the name: %v, of another: %v, whole: %v", certain("mytask"), certain("nobody"), c.zones[vhost][0].Current().Whole())
 	}
+	if told > 0 {
+		t.Error("secondaries are told of a zone that cannot be transferred")
+	}
 	hosts["lb.example"] = nil // it has none
 	c.HostsChanged(nil)
+	if told != 1 {
+		t.Errorf("secondaries are told %d times that it can be", told)
+	}
 	if addrs, exists := c.look("mytask"); len(addrs) != 0 || !exists || !certain("mytask") || !c.zones[vhost][0].Current().Whole() {
 		t.Errorf("without an address: %v, exists: %v, certain: %v", addrs, exists, certain("mytask"))
 	}
@@ -211,6 +223,15 @@ func TestClaims_LookedUp(t *testing.T) {
 	}
 	if got, want := c.zones[vhost][0].Current().Records(), 2; got != want {
 		t.Errorf("%d records are left", got)
+	}
+}
+
+// TestClaims_Unclaimed does not wait for a target that nothing depends on.
+func TestClaims_Unclaimed(t *testing.T) {
+	c := newClaims(t, "vhosts acme.org to lb.example for internal\nvhosts acme.org to 192.0.2.9 for external")
+	c.publish(watch.Status{Complete: true}, true)
+	if !c.zones[vhost][0].Current().Whole() {
+		t.Error("the zone waits for a target of a line for which no name is claimed")
 	}
 }
 
@@ -405,6 +426,8 @@ func TestClaims_Lost(t *testing.T) {
 		after string // what is logged
 	}{
 		{"nothing is claimed", func() { c.Publish(&cluster.Changes{}, watch.Status{Complete: true}) }, ""},
+		{"a name is claimed, and the target is not looked up", func() { c.publish(watch.Status{Complete: true}, true) }, ""},
+		{"it is not claimed", func() { c.publish(watch.Status{Complete: true}, false) }, ""},
 		{"the target is looked up", func() {
 			hosts["lb.example"] = nil
 			c.HostsChanged(nil)

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -258,6 +259,13 @@ func TestReadConfig_Odd(t *testing.T) {
 	if !strings.Contains(tr.corefile, "master a:5050 b:5050 [::1]:5050\n") || strings.Contains(tr.corefile, "ns ") || !strings.Contains(tr.corefile, "ipsources netinfo host") {
 		t.Errorf("translated to\n%s", tr.corefile)
 	}
+	many, err := readConfig([]byte(`{"masters": ["a"], "resolvers": ["10.0.0.1` + strings.Repeat(`", "10.0.0.1`, 19) + `"]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more := translate(many, "/credentials", nil); strings.Count(more.corefile, "10.0.0.1") != maxResolvers || !strings.HasPrefix(more.notes[1], "resolvers: only the first 15") {
+		t.Errorf("translated to\n%s%q", more.corefile, more.notes)
+	}
 	if !slices.ContainsFunc(tr.notes, func(n string) bool { return strings.HasPrefix(n, "IPSources: without any source") }) {
 		t.Errorf("notes %q", tr.notes)
 	}
@@ -420,6 +428,48 @@ func TestCompare_Away(t *testing.T) {
 	away := target{dns: "127.0.0.1:1", api: server.api}
 	var out bytes.Buffer
 	if err := (&comparison{before: away, after: server, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// TestCompare_Stops leaves a server that has stopped answering.
+func TestCompare_Stops(t *testing.T) {
+	server := coreDNS(t, "tutorial")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for first := true; ; first = false {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			c := &dns.Conn{Conn: conn}
+			if q, err := c.ReadMsg(); err == nil && first {
+				_ = c.WriteMsg(new(dns.Msg).SetReply(q))
+			}
+			conn.Close()
+		}
+	}()
+	var out bytes.Buffer
+	stops := target{dns: l.Addr().String(), api: server.api}
+	if err := (&comparison{before: stops, after: server, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// TestCompare_Domains says that two servers have different domains.
+func TestCompare_Domains(t *testing.T) {
+	server := coreDNS(t, "tutorial")
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"Domain": "example", "Records": {"As": {"a.example.": ["192.0.2.1"]}}}`))
+	}))
+	defer api.Close()
+	other := target{dns: server.dns, api: strings.TrimPrefix(api.URL, "http://")}
+	var out bytes.Buffer
+	if err := (&comparison{before: server, after: other, out: &out}).run(t.Context(), 0); err == nil || !strings.Contains(err.Error(), `one has the domain "mesos", the other "example"`) {
 		t.Errorf("%v\n%s", err, &out)
 	}
 }

@@ -440,3 +440,35 @@ func TestPlaces(t *testing.T) {
 		}
 	})
 }
+
+// blocked is a ResponseWriter whose client takes nothing.
+type blocked struct {
+	http.ResponseWriter
+	writing, end chan struct{}
+}
+
+func (b *blocked) Write(p []byte) (int, error) {
+	close(b.writing)
+	<-b.end
+	return len(p), nil
+}
+
+// TestAnswer_SlowClient gives the place back while a small answer is written.
+func TestAnswer_SlowClient(t *testing.T) {
+	s := newServer(Config{Stanza: func() Stanza { return &fake{} }, Observe: func(string, int) {}})
+	s.places[search] = make(places, 1)
+	h := s.bounded(s.routes())
+	slow := &blocked{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		h.ServeHTTP(slow, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/tasks", http.NoBody))
+	})
+	<-slow.writing
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/tasks", http.NoBody))
+	if w.Code != http.StatusOK {
+		t.Errorf("beside a slow client: %d", w.Code)
+	}
+	close(slow.end)
+	wait.Wait()
+}
