@@ -13,18 +13,26 @@ LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 MODULES = . test/acceptance
 
-.PHONY: help build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
+.PHONY: help needs-go build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-build: ## build bin/coredns, bin/mesos-sim and bin/mesos-dns-corefile
-	$(GO) build -o bin/ ./cmd/...
+# What `bin/coredns -version`, its metrics and its API tell: the tag, or the commit.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+LDFLAGS = -X github.com/calicomesos/calicomesos.release=$(VERSION) -X github.com/coredns/coredns/coremain.GitCommit=calicomesos-$(VERSION)
+
+# needs-go says what is missing, where make's "not found" does not.
+needs-go:
+	@command -v $(GO) >/dev/null || { echo "This needs Go 1.26 (https://go.dev/dl), and $(GO) is not in the PATH."; exit 1; }
+
+build: needs-go ## build bin/coredns, bin/mesos-sim and bin/mesos-dns-corefile
+	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
 
 run: build ## run CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050
-	@test/run.sh "$(MASTER)"
+	@test/run.sh '$(subst ','\'',$(MASTER))'
 
-test: ## run all tests, with -race if there is a C compiler (2 minutes)
+test: needs-go ## run all tests, with -race if there is a C compiler (2 minutes)
 	@if [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null; then \
 		echo "$(GO) test -race ./..."; $(GO) test -race ./...; \
 	else \

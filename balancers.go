@@ -60,6 +60,7 @@ type target struct {
 // newClaimedNames makes the claimed names of each zone of "vhosts".
 func (p *publisher) newClaimedNames() {
 	for _, z := range p.zones[vhost] {
+		z.targets.Store(-1) // until it is known
 		z.claimed = &claimedNames{zone: z, names: make(map[string]*claimedName), dirty: make(map[string]bool)}
 	}
 	for _, line := range p.rules.vhosts {

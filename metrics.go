@@ -8,6 +8,7 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 
+	"github.com/coredns/coredns/coremain"
 	"github.com/coredns/coredns/plugin"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -129,7 +130,13 @@ var (
 	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses of the targets of a \"vhosts\" line, of a zone's lines with targets the one with the fewest.", "server", "zone", "view")
 )
 
-func init() { prometheus.MustRegister(&running) }
+func init() {
+	prometheus.MustRegister(&running)
+	promauto.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: plugin.Namespace, Subsystem: pluginName, Name: "build_info",
+		Help: "1 for the versions of the plugin and of CoreDNS.",
+	}, []string{"version", "coredns"}).WithLabelValues(version(), coremain.CoreVersion).Set(1)
+}
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {

@@ -39,7 +39,7 @@ type publishedZone struct {
 
 	// Only a zone of "vhosts" has these.
 	claimed *claimedNames
-	targets atomic.Int64 // fewest addresses of a line with targets, -1 without one
+	targets atomic.Int64 // fewest addresses of a line with targets, -1 for none and before a first state
 }
 
 func newPublisher(r *rules, zones zoneSet, changed func(origin string), ready chan struct{}) *publisher {

@@ -7,11 +7,18 @@ import (
 
 const modulePath = "github.com/calicomesos/calicomesos"
 
+// release is the version that `make build` links in, which knows the tag: Go does not, where a
+// commit is built that has none or is told not to look (-buildvcs=false).
+var release string
+
 // version returns the version of this module in the running program: its tag, or else the commit
 // that was built, or "unknown".
 var version = sync.OnceValue(func() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	switch {
+	case release != "":
+		return release
+	case !ok:
 		return "unknown"
 	}
 	return versionIn(info)

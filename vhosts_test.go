@@ -187,6 +187,9 @@ func TestClaims_LookedUp(t *testing.T) {
 	if certain("mytask") || !certain("nobody") || c.zones[vhost][0].Current().Whole() {
 		t.Errorf("before the target is looked up: certain of the name: %v, of another: %v, whole: %v", certain("mytask"), certain("nobody"), c.zones[vhost][0].Current().Whole())
 	}
+	if got := newClaims(t, "vhosts acme.org to lb.example for external").zones[vhost][0].targets.Load(); got != -1 {
+		t.Errorf("%d addresses are told before there is a state", got)
+	}
 	if told > 0 {
 		t.Error("secondaries are told of a zone that cannot be transferred")
 	}
