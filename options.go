@@ -129,7 +129,7 @@ func parse(c *caddy.Controller) (*options, error) {
 	if c.Next() {
 		return nil, c.Errf("%q appears more than once in a server block", pluginName)
 	}
-	if err := o.complete(); err != nil {
+	if err := o.complete(servedBy(c)); err != nil {
 		return nil, c.Err(err.Error())
 	}
 	return o, nil
@@ -162,12 +162,13 @@ func belowRoot(root string, files []string) []string {
 	return all
 }
 
-// complete sets defaults, and checks what several properties say together.
-func (o *options) complete() error {
+// complete sets defaults, and checks what several properties say together. The default zone of
+// "containerip" is left out where no query reaches it: served are the server block's zones.
+func (o *options) complete(served plugin.Zones) error {
 	if len(o.zones[mesosDNS])+len(o.zones[reverse]) == 0 {
 		o.zones[mesosDNS] = []string{defaultZone}
 	}
-	if !o.containerIPSeen {
+	if !o.containerIPSeen && (len(served) == 0 || reaches(served, defaultContainerIP)) {
 		o.zones[dcos] = []string{defaultContainerIP}
 	}
 	if err := o.cluster.complete(); err != nil {
@@ -303,7 +304,7 @@ func mask(endpoint string) string {
 	}
 	host, _, _ := strings.Cut(rest, "/")
 	for server := range strings.SplitSeq(host, ",") {
-		port := server[strings.LastIndexByte(server, ':')+1:]
+		port := strings.Trim(server[strings.LastIndexByte(server, ':')+1:], `'"`)
 		if strings.Contains(server, ":") && strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) {
 			return scheme + "***" // user:password, without the rest
 		}
@@ -325,7 +326,7 @@ func parseTLS(o *options, args []string) error {
 }
 
 func parseServerName(o *options, args []string) error {
-	if _, ok := dns.IsDomainName(args[0]); !ok {
+	if name := dns.Fqdn(strings.ToLower(args[0])); !isZoneName(name) || name == "." {
 		return fmt.Errorf("invalid host name %q", args[0])
 	}
 	o.cluster.serverName = args[0]
@@ -406,7 +407,10 @@ func parseAllow(o *options, args []string) error {
 		if prefix.Addr().Is4In6() && prefix.Bits() >= 96 {
 			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-96)
 		}
-		o.rules.allow = append(o.rules.allow, prefix.Masked())
+		if prefix != prefix.Masked() { // an address alone may be meant, or its network
+			return fmt.Errorf("invalid prefix %q: must be %v, or %v", arg, prefix.Masked(), netip.PrefixFrom(prefix.Addr(), prefix.Addr().BitLen()))
+		}
+		o.rules.allow = append(o.rules.allow, prefix)
 	}
 	return nil
 }

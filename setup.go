@@ -34,9 +34,9 @@ func setup(c *caddy.Controller) error {
 	if err != nil {
 		return plugin.Error(pluginName, err)
 	}
-	served := plugin.Zones(plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys))
-	if o.outside(served) {
-		log.Warningf("No query reaches the zones %s: they are outside of the server block's %s", strings.Join(o.allOrigins(), " "), strings.Join(served, " "))
+	served := servedBy(c)
+	for _, origin := range o.outside(served) {
+		log.Warningf("No query reaches the zone %s: it is outside of the server block's %s (write \"%s %[2]s\" to serve those)", origin, strings.Join(served, " "), pluginName)
 	}
 	if o.cluster.tellsSecretToZooKeeper() {
 		log.Warningf("Whoever can write to %s receives the secret in %s: use ACLs in ZooKeeper, or tls", o.cluster.zookeeper, o.cluster.credentials.File())
@@ -61,6 +61,11 @@ func setup(c *caddy.Controller) error {
 	su.stanzas = append(su.stanzas, s)
 	c.OnShutdown(s.stop)
 	return nil
+}
+
+// servedBy returns the zones of the server block that c is a part of.
+func servedBy(c *caddy.Controller) plugin.Zones {
+	return plugin.OriginsFromArgsOrServerBlock(nil, c.ServerBlockKeys)
 }
 
 // stanza is a stanza of a Corefile, from setup to shutdown.

@@ -689,3 +689,31 @@ func TestForgetCluster(t *testing.T) {
 		t.Error("the counters are gone, though a stanza watches these masters")
 	}
 }
+
+// TestServerBlock leaves the default zone of "containerip" out where no query reaches it, and
+// finds the zones that none reaches.
+func TestServerBlock(t *testing.T) {
+	for _, tc := range []struct{ keys, stanza, zones, outside string }{
+		{".:53", "calicomesos", "mesos. dcos.thisdcos.directory.", ""},
+		{"mesos.:53", "calicomesos", "mesos.", ""},
+		{"mesos.:53 thisdcos.directory.:53", "calicomesos", "mesos. dcos.thisdcos.directory.", ""},
+		{"containerip.dcos.thisdcos.directory.:53", "calicomesos", "mesos. dcos.thisdcos.directory.", "mesos."},
+		{"example.org.:53", "calicomesos", "mesos.", "mesos."},
+		{"example.org.:53", "calicomesos example.org mesos {\n containerip dcos.example\n}", "example.org. mesos. dcos.example.", "mesos. dcos.example."},
+	} {
+		c := caddy.NewTestController("dns", tc.stanza)
+		for key := range strings.FieldsSeq(tc.keys) {
+			c.ServerBlockKeys = append(c.ServerBlockKeys, key)
+		}
+		o, err := parse(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(o.allOrigins(), " "); got != tc.zones {
+			t.Errorf("%s: zones %s, want %s", tc.keys, got, tc.zones)
+		}
+		if got := strings.Join(o.outside(servedBy(c)), " "); got != tc.outside {
+			t.Errorf("%s: outside are %s, want %s", tc.keys, got, tc.outside)
+		}
+	}
+}

@@ -63,6 +63,11 @@ func (o *options) completeZones() error {
 		}
 		o.rules.pointTo = o.zones[mesosDNS][0]
 	}
+	for _, z := range o.fall.Zones {
+		if !slices.ContainsFunc(o.allOrigins(), func(origin string) bool { return related(z, origin) }) {
+			return fmt.Errorf("property \"fallthrough\": no name of %q is in a zone of the stanza", z)
+		}
+	}
 	return o.completeVHosts()
 }
 
@@ -82,11 +87,19 @@ func (o *options) bypassZones() []string {
 	return zones
 }
 
-// outside reports whether no zone is inside one of the zones that a server block serves, so
-// that no query reaches the stanza.
-func (o *options) outside(served plugin.Zones) bool {
-	return !slices.ContainsFunc(o.allOrigins(), served.Contains)
+// outside returns the zones that no query reaches.
+func (o *options) outside(served plugin.Zones) []string {
+	return slices.DeleteFunc(o.allOrigins(), func(origin string) bool { return reaches(served, origin) })
 }
+
+// reaches reports whether queries for names in a zone reach a server block, which serves some
+// zones: one of them is the zone, above or below it.
+func reaches(served plugin.Zones, origin string) bool {
+	return slices.ContainsFunc(served, func(z string) bool { return related(z, origin) })
+}
+
+// related reports whether one of two zones is in the other.
+func related(a, b string) bool { return dns.IsSubDomain(a, b) || dns.IsSubDomain(b, a) }
 
 // nested returns the stanza's other zones below origin.
 func (o *options) nested(origin string) []string {

@@ -520,3 +520,11 @@ func mustLoad(t *testing.T, file string) *Credentials {
 	}
 	return c
 }
+
+// TestTLSNotPEM names the file that is not in PEM.
+func TestTLSNotPEM(t *testing.T) {
+	file := writeFile(t, filepath.Join(t.TempDir(), "notpem"), "x")
+	if _, err := (&TLS{Files: []string{file}}).Load(); err == nil || err.Error() != file+": not in PEM" {
+		t.Errorf("got %v", err)
+	}
+}

@@ -3,6 +3,7 @@ package mesos
 import (
 	"context"
 	"crypto/tls"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -30,9 +31,13 @@ const maxTLSFile = 4 << 20
 
 // Load reads the files. Errors name the file.
 func (t *TLS) Load() (*tls.Config, error) {
-	for _, file := range t.Files { // the library reads what it gets
-		if _, _, err := configfile.Read(file, maxTLSFile); err != nil {
+	for _, file := range t.Files { // the library reads what it gets, and does not say which is wrong
+		b, _, err := configfile.Read(file, maxTLSFile)
+		if err != nil {
 			return nil, err
+		}
+		if block, _ := pem.Decode(b); block == nil {
+			return nil, fmt.Errorf("%s: not in PEM", file)
 		}
 	}
 	config, err := pkgtls.NewTLSConfigFromArgs(t.Files...)
