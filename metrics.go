@@ -187,12 +187,13 @@ func collectCluster(ch chan<- prometheus.Metric, c *watchedCluster) {
 	}
 }
 
-// collectZone collects the gauges of a zone. labels are server, zone and view.
+// collectZone collects the gauges of a zone. labels are server, zone and view. There are none for
+// what never was: a prefix of a few bits is hundreds of reverse zones, most of which stay empty.
 func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	if gen := z.Current(); gen != nil {
+	if gen := z.Current(); gen != nil && (gen.Records() > apexRecords || !isReverse(z.Origin)) {
 		gauge(recordsDesc, float64(gen.Records()), labels...)
 		gauge(serialDesc, float64(gen.Serial()), labels...)
 	}
@@ -200,6 +201,11 @@ func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone)
 		gauge(targetsDesc, float64(fewest), labels...)
 	}
 	for why, n := range z.skipped.Load() {
-		gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)
+		if z.ever.Load()&(1<<why) != 0 {
+			gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)
+		}
 	}
 }
+
+// apexRecords is the number of records in an empty zone: SOA and NS.
+const apexRecords = 2

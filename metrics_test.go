@@ -2,12 +2,14 @@ package calicomesos
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/test/loopback"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -67,21 +69,37 @@ func TestMetrics(t *testing.T) {
 		return ""
 	})
 	get(t, "http://"+addr+"/v1/hosts/nginx.marathon.mesos")
+	const skipped = "skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}"
+	if _, values := gathered(t); slices.ContainsFunc(slices.Collect(maps.Keys(values)), func(m string) bool { return strings.HasPrefix(m, "skipped") }) {
+		t.Error("things are counted that never were")
+	}
+	script := mesostest.NewScript("cd613e30-d8f1-6adf-91b7-584a2265b1f5")
+	odd := script.Task(mesostest.App{Name: "!!!", Network: "calico"}, "odd.1", 0, "192.168.84.9")
+	count := func(want float64) {
+		t.Helper()
+		loopback.Eventually(t, func() string {
+			if _, values := gathered(t); values[skipped] != want {
+				return fmt.Sprint(values)
+			}
+			return ""
+		})
+	}
+	master.AddTask(odd)
+	count(1)
 	names, values := gathered(t)
 	for metric, want := range map[string]float64{
-		"tasks{cluster=%s}":                                                                     10,
-		"agents{cluster=%s}":                                                                    2,
-		"frameworks{cluster=%s}":                                                                1,
-		"synced{cluster=%s}":                                                                    1,
-		"leader_info{cluster=%s,master=%s}":                                                     1,
-		"connects_total{cluster=%s,result=ok}":                                                  1,
-		"events_total{cluster=%s,type=SUBSCRIBED}":                                              1,
-		"publish_duration_seconds{cluster=%s}":                                                  1,
-		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}":                    7,
-		"vhosts_target_addresses{server=dns://127.0.0.1:0,view=,zone=acme.org.}":                4,
-		"http_requests_total{code=200,path=/v1/hosts/{name}}":                                   1,
-		"skipped{reason=name,server=dns://127.0.0.1:0,view=,zone=mesos.}":                       0,
-		"skipped{reason=reserved,server=dns://127.0.0.1:0,view=,zone=dcos.thisdcos.directory.}": 0,
+		"tasks{cluster=%s}":                                                      11,
+		"agents{cluster=%s}":                                                     2,
+		"frameworks{cluster=%s}":                                                 1,
+		"synced{cluster=%s}":                                                     1,
+		"leader_info{cluster=%s,master=%s}":                                      1,
+		"connects_total{cluster=%s,result=ok}":                                   1,
+		"events_total{cluster=%s,type=SUBSCRIBED}":                               1,
+		"publish_duration_seconds{cluster=%s}":                                   2,
+		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}":     7,
+		"vhosts_target_addresses{server=dns://127.0.0.1:0,view=,zone=acme.org.}": 4,
+		"http_requests_total{code=200,path=/v1/hosts/{name}}":                    1,
+		skipped: 1,
 	} {
 		metric = strings.Replace(metric, "master=%s", "master="+strings.TrimPrefix(cluster, "http://"), 1)
 		metric = strings.Replace(metric, "%s", cluster, 1)
@@ -93,6 +111,11 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the state is %v s old", age)
 	}
 	inReadme(t, names)
+	master.UpdateTask(odd.FrameworkID.Value, script.Status(odd, mesostest.TaskKilled), mesostest.TaskKilled)
+	count(0)
+	if _, values := gathered(t); fmt.Sprint(values[skipped]) != "0" || !slices.Contains(slices.Collect(maps.Keys(values)), skipped) {
+		t.Error("what was counted is not, once it is none")
+	}
 
 	s.stop()
 	if left, _ := gathered(t); len(left) != 1 || left["build_info"] == "" {
@@ -119,5 +142,23 @@ func inReadme(t *testing.T, names map[string]string) {
 	}
 	if !slices.Equal(sorted(listed), sorted(there)) {
 		t.Errorf("README lists %q, there are %q", listed, there)
+	}
+}
+
+// TestMetrics_EmptyZones exposes no zone of the many that a prefix of a few bits is, unless it has
+// records.
+func TestMetrics_EmptyZones(t *testing.T) {
+	_, srv := countedTutorial(t)
+	startServer(t, fmt.Sprintf("%s mesos 192.128.0.0/9 {\n master %s\n}", pluginName, srv.URL))
+	_, values := gathered(t)
+	var reverse []string
+	for m := range values {
+		if strings.Contains(m, "arpa") {
+			reverse = append(reverse, m)
+		}
+	}
+	want := []string{"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}", "zone_serial{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}"}
+	if !slices.Equal(sorted(reverse), want) {
+		t.Errorf("exposed are %v", reverse)
 	}
 }

@@ -220,12 +220,12 @@ func (o *clusterOptions) addMaster(endpoint string) error {
 
 func parseZones(o *options, args []string) error {
 	for _, arg := range args {
-		origins, isReverse, err := parseZone(arg)
+		origins, isAddrs, err := parseZone(arg)
 		if err != nil {
 			return err
 		}
 		sch := mesosDNS
-		if isReverse {
+		if isAddrs {
 			sch = reverse
 		}
 		for _, origin := range origins {
@@ -241,11 +241,11 @@ func parseZones(o *options, args []string) error {
 func parseContainerIP(o *options, args []string) error {
 	o.containerIPSeen = true
 	for _, arg := range args {
-		origins, isReverse, err := parseZone(arg)
+		origins, isAddrs, err := parseZone(arg)
 		switch {
 		case err != nil:
 			return err
-		case isReverse:
+		case isAddrs:
 			return fmt.Errorf("zone %q must not be a reverse zone", arg)
 		case slices.Contains(o.zones[dcos], origins[0]):
 			return fmt.Errorf("zone %q is repeated", arg)
@@ -257,7 +257,7 @@ func parseContainerIP(o *options, args []string) error {
 
 // parseZone returns the origins that arg stands for, and whether they are reverse zones. A
 // CIDR that does not end at a label stands for several.
-func parseZone(arg string) (origins []string, isReverse bool, err error) {
+func parseZone(arg string) (origins []string, reverse bool, err error) {
 	if prefix, err := netip.ParsePrefix(arg); err == nil {
 		if origins = plugin.Host(arg).NormalizeExact(); len(origins) == 0 || prefix.Addr().Is4In6() {
 			return nil, false, fmt.Errorf("invalid zone %q: no reverse zone covers it", arg)
@@ -268,8 +268,7 @@ func parseZone(arg string) (origins []string, isReverse bool, err error) {
 	if !isZoneName(origin) || mesos.ParseAddr(arg).IsValid() {
 		return nil, false, fmt.Errorf("invalid zone %q: must be a domain name or a CIDR", arg)
 	}
-	isReverse = dns.IsSubDomain("in-addr.arpa.", origin) || dns.IsSubDomain("ip6.arpa.", origin)
-	return []string{origin}, isReverse, nil
+	return []string{origin}, isReverse(origin), nil
 }
 
 func parseMasters(o *options, args []string) error {

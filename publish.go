@@ -36,6 +36,7 @@ type publishedZone struct {
 	status  zone.Status
 	counts  [reasons]int                 // skipped names, addresses and ports
 	skipped atomic.Pointer[[reasons]int] // counts as last published, for the metrics
+	ever    atomic.Uint32                // bit i: something was skipped for reason i since the start
 
 	// Only a zone of "vhosts" has these.
 	claimed *claimedNames
@@ -202,6 +203,11 @@ func (p *publisher) reverseZone(name string) (*publishedZone, string) {
 func (z *publishedZone) publish(now time.Time, status zone.Status) bool {
 	if counts := z.counts; counts != *z.skipped.Load() {
 		z.skipped.Store(&counts)
+		for why, n := range counts {
+			if n != 0 {
+				z.ever.Or(1 << why)
+			}
+		}
 	}
 	if z.tx == nil && z.Current() != nil && z.status == status {
 		return false

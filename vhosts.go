@@ -304,12 +304,12 @@ func (r *rules) claimable(name string) (origin, rel string) {
 
 // parseVHosts parses ZONE to TARGET... for GROUP...
 func parseVHosts(o *options, args []string) error {
-	origins, isReverse, err := parseZone(args[0])
+	origins, isAddrs, err := parseZone(args[0])
 	to := slices.Index(args[2:], "for") + 2 // 1 if there is none
 	switch {
 	case err != nil:
 		return err
-	case isReverse:
+	case isAddrs:
 		return fmt.Errorf("zone %q must not be a reverse zone", args[0])
 	case args[1] != "to" || to < 2:
 		return errors.New(`must be "ZONE to TARGET... for GROUP..."`)

@@ -35,6 +35,11 @@ func isZoneName(name string) bool {
 	return ok && !illegal && zone.FitsName(len("hostmaster.")+len(name))
 }
 
+// isReverse reports whether a zone is one of addresses.
+func isReverse(origin string) bool {
+	return dns.IsSubDomain("in-addr.arpa.", origin) || dns.IsSubDomain("ip6.arpa.", origin)
+}
+
 // completeZones checks the zones and the name of the name server against each other, and
 // tells the rules about them.
 func (o *options) completeZones() error {
