@@ -9,6 +9,7 @@ FUZZ = cmd/mesos-dns-corefile:FuzzReadConfig plugin/api:FuzzRequest plugin/mesos
 
 # Tools run by version, so that they find the same everywhere.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+ACTIONLINT = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 MODULES = . test/acceptance
@@ -51,12 +52,13 @@ soak: build ## fail masters, ZooKeeper and CoreDNS at random for SOAK=1h (as e2e
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -run '^TestChaos$$' -timeout 0 -v ./test -args -chaos $(SOAK)
 
-lint: ## run gofmt, vet, go mod tidy and golangci-lint (3 minutes)
+lint: ## run gofmt, vet, go mod tidy, actionlint and golangci-lint (3 minutes)
 	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
 	@for module in $(MODULES); do \
 		echo "$$module"; \
 		(cd $$module && $(GO) vet -tags e2e ./... && $(GO) mod tidy -diff) || exit 1; \
 	done
+	$(GO) run $(ACTIONLINT)
 	@for module in $(MODULES); do \
 		(cd $$module && $(GO) run $(LINT) run --build-tags e2e ./...) || exit 1; \
 	done
