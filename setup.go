@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,7 @@ func setup(c *caddy.Controller) error {
 	}
 	served := servedBy(c)
 	for _, origin := range o.outside(served) {
-		log.Warningf("No query reaches the zone %s: it is outside of the server block's %s (write \"%s %[2]s\" to serve those)", origin, strings.Join(served, " "), pluginName)
+		log.Warning(o.unreached(origin, served))
 	}
 	if o.cluster.tellsSecretToZooKeeper() {
 		log.Warningf("Whoever can write to %s receives the secret in %s: use ACLs in ZooKeeper, or tls", o.cluster.zookeeper, o.cluster.credentials.File())

@@ -715,5 +715,10 @@ func TestServerBlock(t *testing.T) {
 		if got := strings.Join(o.outside(servedBy(c)), " "); got != tc.outside {
 			t.Errorf("%s: outside are %s, want %s", tc.keys, got, tc.outside)
 		}
+		for _, origin := range o.outside(servedBy(c)) {
+			if text := o.unreached(origin, servedBy(c)); strings.Contains(text, "; write ") != (origin == "mesos.") {
+				t.Errorf("%s: %s", tc.keys, text)
+			}
+		}
 	}
 }

@@ -97,6 +97,15 @@ func (o *options) outside(served plugin.Zones) []string {
 	return slices.DeleteFunc(o.allOrigins(), func(origin string) bool { return reaches(served, origin) })
 }
 
+// unreached says that no query reaches a zone, and for the default one what to write instead.
+func (o *options) unreached(origin string, served plugin.Zones) string {
+	text := fmt.Sprintf("No query reaches the zone %s: it is outside of the server block's %s", origin, strings.Join(served, " "))
+	if origin == defaultZone {
+		text += fmt.Sprintf("; write \"%s %s\" to serve those", pluginName, strings.Join(served, " "))
+	}
+	return text
+}
+
 // reaches reports whether queries for names in a zone reach a server block, which serves some
 // zones: one of them is the zone, above or below it.
 func reaches(served plugin.Zones, origin string) bool {
