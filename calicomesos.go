@@ -46,6 +46,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
@@ -81,6 +82,24 @@ type CalicoMesos struct {
 	ready     chan struct{} // closed when a first state is published
 	tasks     *taskIndex    // nil without *metadata*
 	transfers transfers
+	responses map[*zone.Zone]*responses // nothing is counted for a zone without
+}
+
+// responses are the numbers of responses from a zone.
+type responses struct {
+	by    [dns.RcodeNameError + 1]atomic.Uint64 // by rcode: others are not given
+	stale atomic.Uint64                         // of them from a snapshot that no master has confirmed
+}
+
+// count counts a response.
+func (r *responses) count(rcode int, stale bool) {
+	if r == nil {
+		return
+	}
+	r.by[rcode].Add(1)
+	if stale {
+		r.stale.Add(1)
+	}
 }
 
 // Name implements plugin.Handler.
@@ -135,17 +154,21 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	}
 	gen := z.Current()
 	if gen == nil {
+		c.responses[z].count(dns.RcodeServerFailure, false)
 		return notReady(r), true
 	}
 	state := &request.Request{W: w, Req: r}
 	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state)/minRecord+1)
 	if !gen.Certain(&res) {
+		c.responses[z].count(dns.RcodeServerFailure, gen.Stale())
 		return notReady(r), true
 	}
 	if !res.Exists && c.Fall.Through(name) {
 		return nil, false
 	}
-	return answer(state, gen, &res), true
+	m = answer(state, gen, &res)
+	c.responses[z].count(m.Rcode, gen.Stale())
+	return m, true
 }
 
 // noNext ends the error of a plugin that passes a query on while there is no next one.
@@ -161,7 +184,9 @@ func (c *CalicoMesos) denial(w dns.ResponseWriter, r *dns.Msg) *dns.Msg {
 	if z == nil {
 		return nil
 	}
-	return answer(&request.Request{W: w, Req: r}, z.Current(), &zone.Result{})
+	gen := z.Current()
+	c.responses[z].count(dns.RcodeNameError, gen.Stale())
+	return answer(&request.Request{W: w, Req: r}, gen, &zone.Result{})
 }
 
 // match returns the zone of name, and name relative to its origin. It returns nil if name is

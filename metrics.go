@@ -11,6 +11,7 @@ import (
 	"github.com/coredns/coredns/coremain"
 	"github.com/coredns/coredns/plugin"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -127,6 +128,8 @@ var (
 	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone", "view")
 	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone", "view")
 	skippedDesc    = gaugeDesc("skipped", "Number of names, addresses and ports of the present state that are not published, by reason.", "server", "zone", "view", "reason")
+	responsesDesc  = gaugeDesc("responses_total", "Counter of responses from a zone, by rcode.", "server", "zone", "view", "rcode")
+	staleDesc      = gaugeDesc("stale_responses_total", "Counter of responses from a snapshot that no master had confirmed.", "server", "zone", "view")
 	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses of the targets of a \"vhosts\" line, of a zone's lines with targets the one with the fewest.", "server", "zone", "view")
 )
 
@@ -140,7 +143,7 @@ func init() {
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc, targetsDesc} {
+	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc, targetsDesc, responsesDesc, staleDesc} {
 		ch <- d
 	}
 }
@@ -162,6 +165,7 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 			if id := [3]string{s.id.server, z.Origin, s.id.view}; !seen[id] {
 				seen[id] = true
 				collectZone(ch, id[:], z)
+				collectResponses(ch, id[:], s.plugin.responses[z.Zone])
 			}
 		}
 	}
@@ -204,6 +208,23 @@ func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone)
 		if z.ever.Load()&(1<<why) != 0 {
 			gauge(skippedDesc, float64(n), append(labels[:3:3], reasonNames[why])...)
 		}
+	}
+}
+
+// collectResponses collects what a zone has answered. labels are server, zone and view.
+func collectResponses(ch chan<- prometheus.Metric, labels []string, r *responses) {
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	answers := false
+	for rcode := range r.by {
+		if n := r.by[rcode].Load(); n > 0 {
+			answers = true
+			counter(responsesDesc, n, append(labels[:3:3], dns.RcodeToString[rcode])...)
+		}
+	}
+	if answers {
+		counter(staleDesc, r.stale.Load(), labels...)
 	}
 }
 

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/test/loopback"
 
+	"github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -86,6 +89,9 @@ func TestMetrics(t *testing.T) {
 	}
 	master.AddTask(odd)
 	count(1)
+	for _, name := range []string{"nginx.marathon.mesos.", "nginx.marathon.mesos.", "nope.mesos."} {
+		s.ask(name, dns.TypeA)
+	}
 	names, values := gathered(t)
 	for metric, want := range map[string]float64{
 		"tasks{cluster=%s}":                                                      11,
@@ -100,6 +106,8 @@ func TestMetrics(t *testing.T) {
 		"vhosts_target_addresses{server=dns://127.0.0.1:0,view=,zone=acme.org.}": 4,
 		"http_requests_total{code=200,path=/v1/hosts/{name}}":                    1,
 		skipped: 1,
+		"responses_total{rcode=NOERROR,server=dns://127.0.0.1:0,view=,zone=mesos.}":  2,
+		"responses_total{rcode=NXDOMAIN,server=dns://127.0.0.1:0,view=,zone=mesos.}": 1,
 	} {
 		metric = strings.Replace(metric, "master=%s", "master="+strings.TrimPrefix(cluster, "http://"), 1)
 		metric = strings.Replace(metric, "%s", cluster, 1)
@@ -160,5 +168,35 @@ func TestMetrics_EmptyZones(t *testing.T) {
 	want := []string{"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}", "zone_serial{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}"}
 	if !slices.Equal(sorted(reverse), want) {
 		t.Errorf("exposed are %v", reverse)
+	}
+}
+
+// TestMetrics_Responses counts what is answered from a snapshot, and SERVFAIL.
+func TestMetrics_Responses(t *testing.T) {
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	stanza := fmt.Sprintf("%s {\n master %s\n snapshot %s\n fallthrough\n}", pluginName, master.URL, filepath.Join(t.TempDir(), "snapshot"))
+	s := startServer(t, stanza)
+	s.ask("nope.mesos.", dns.TypeA) // falls through, to nobody
+	_, values := gathered(t)
+	if got := values["responses_total{rcode=NXDOMAIN,server=dns://127.0.0.1:0,view=,zone=mesos.}"]; got != 1 {
+		t.Errorf("%v responses are NXDOMAIN", got)
+	}
+	s.stop()
+	m.Refuse(503, "")
+	s = startServer(t, stanza)
+	s.ask("nginx.marathon.mesos.", dns.TypeA)
+	s.ask("nope.mesos.", dns.TypeA)
+	_, values = gathered(t)
+	for metric, want := range map[string]float64{
+		"responses_total{rcode=NOERROR,server=dns://127.0.0.1:0,view=,zone=mesos.}":  1,
+		"responses_total{rcode=SERVFAIL,server=dns://127.0.0.1:0,view=,zone=mesos.}": 1,
+		"stale_responses_total{server=dns://127.0.0.1:0,view=,zone=mesos.}":          2,
+	} {
+		if values[metric] != want {
+			t.Errorf("%s is %v, want %v", metric, values[metric], want)
+		}
 	}
 }

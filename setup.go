@@ -109,7 +109,9 @@ func (s *stanza) start() error {
 	xfer, _ := c.Handler("transfer").(*transfer.Transfer)
 	zones := s.options.newZones(listening, xfer != nil)
 	s.plugin.zones = zones.all()
+	s.plugin.responses = make(map[*zone.Zone]*responses, len(s.plugin.zones))
 	for _, z := range s.plugin.zones {
+		s.plugin.responses[z] = new(responses)
 		running.continues(s.id, z)
 	}
 	n := newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
