@@ -28,8 +28,8 @@
 //
 // # From a Corefile to a running stanza
 //
-// options.go parses a stanza into options, zones.go makes zones of them, and setup.go starts
-// and stops the stanza. mesos.go has the watchers: stanzas that watch a cluster in the same
+// options.go parses a stanza into options, those of the masters in masters.go; zones.go makes
+// zones of them, and setup.go starts and stops the stanza. mesos.go has the watchers: stanzas that watch a cluster in the same
 // way share one, also across a reload. http.go has the servers of the API, likewise.
 //
 // # Goroutines
@@ -46,7 +46,6 @@ import (
 	"context"
 	"math/rand/v2"
 	"strings"
-	"sync/atomic"
 
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
@@ -82,24 +81,7 @@ type CalicoMesos struct {
 	ready     chan struct{} // closed when a first state is published
 	tasks     *taskIndex    // nil without *metadata*
 	transfers transfers
-	responses map[*zone.Zone]*responses // nothing is counted for a zone without
-}
-
-// responses are the numbers of responses from a zone.
-type responses struct {
-	by    [dns.RcodeNameError + 1]atomic.Uint64 // by rcode: others are not given
-	stale atomic.Uint64                         // of them from a snapshot that no master has confirmed
-}
-
-// count counts a response.
-func (r *responses) count(rcode int, stale bool) {
-	if r == nil {
-		return
-	}
-	r.by[rcode].Add(1)
-	if stale {
-		r.stale.Add(1)
-	}
+	counts    map[*zone.Zone]*zoneCounts // nothing is counted for a zone without
 }
 
 // Name implements plugin.Handler.
@@ -154,20 +136,20 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	}
 	gen := z.Current()
 	if gen == nil {
-		c.responses[z].count(dns.RcodeServerFailure, false)
+		c.counts[z].response(dns.RcodeServerFailure, false)
 		return notReady(r), true
 	}
 	state := &request.Request{W: w, Req: r}
 	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state)/minRecord+1)
 	if !gen.Certain(&res) {
-		c.responses[z].count(dns.RcodeServerFailure, gen.Stale())
+		c.counts[z].response(dns.RcodeServerFailure, gen.Stale())
 		return notReady(r), true
 	}
 	if !res.Exists && c.Fall.Through(name) {
 		return nil, false
 	}
 	m = answer(state, gen, &res)
-	c.responses[z].count(m.Rcode, gen.Stale())
+	c.counts[z].response(m.Rcode, gen.Stale())
 	return m, true
 }
 
@@ -185,7 +167,7 @@ func (c *CalicoMesos) denial(w dns.ResponseWriter, r *dns.Msg) *dns.Msg {
 		return nil
 	}
 	gen := z.Current()
-	c.responses[z].count(dns.RcodeNameError, gen.Stale())
+	c.counts[z].response(dns.RcodeNameError, gen.Stale())
 	return answer(&request.Request{W: w, Req: r}, gen, &zone.Result{})
 }
 

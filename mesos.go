@@ -2,15 +2,10 @@ package calicomesos
 
 import (
 	"context"
-	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/calicomesos/calicomesos/plugin/detector"
-	"github.com/calicomesos/calicomesos/plugin/mesos"
-	"github.com/calicomesos/calicomesos/plugin/resolve"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 )
 
@@ -29,12 +24,13 @@ type registry struct {
 // watchedCluster is a watcher and the number of stanzas that use it.
 type watchedCluster struct {
 	*watch.Watcher
-	key    string   // of the options: equal stanzas share the watcher
-	file   string   // of the snapshot, or ""
-	begun  *startup // that has started the watcher
-	users  int
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the watcher has ended
+	key       string              // of the options: equal stanzas share the watcher
+	zookeeper *detector.ZooKeeper // nil without
+	file      string              // of the snapshot, or ""
+	begun     *startup            // that has started the watcher
+	users     int
+	cancel    context.CancelFunc
+	done      chan struct{} // closed when the watcher has ended
 }
 
 // acquire returns the watcher of a cluster, and starts it, as a part of su, if there is none.
@@ -48,7 +44,7 @@ func (r *registry) acquire(o *clusterOptions, su *startup) *watchedCluster {
 		r.clusters[i].users++
 		return r.clusters[i]
 	}
-	c := &watchedCluster{key: key, file: o.snapshot, begun: su, users: 1, done: make(chan struct{})}
+	c := &watchedCluster{key: key, zookeeper: o.zookeeper, file: o.snapshot, begun: su, users: 1, done: make(chan struct{})}
 	c.Watcher = o.newWatcher(func() bool { return r.ownsSnapshot(c) })
 	ctx, cancel := context.WithCancel(context.Background())
 	c.cancel = cancel
@@ -90,90 +86,4 @@ func (r *registry) ownsSnapshot(c *watchedCluster) bool {
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.clusters, func(other *watchedCluster) bool { return other.file == c.file })
 	return i >= 0 && r.clusters[i] == c && !c.begun.starting.Load()
-}
-
-// name names the cluster by its masters, for metrics and logs.
-func (o *clusterOptions) name() string {
-	var names []string
-	if o.zookeeper != nil {
-		names = append(names, o.zookeeper.String())
-	}
-	for _, u := range o.masters {
-		names = append(names, u.Scheme+"://"+hostAndPath(u))
-	}
-	return strings.Join(names, ",")
-}
-
-// tellsSecretToZooKeeper reports whether the secret is sent to any master that ZooKeeper
-// names: without ACLs, as far as can be told, and without certificates.
-func (o *clusterOptions) tellsSecretToZooKeeper() bool {
-	return o.zookeeper != nil && o.credentials != nil && o.tls == nil && o.zookeeper.Auth == ""
-}
-
-// endpoints returns the members of the ensemble, and the masters: a snapshot with none of
-// them is of another cluster.
-func (o *clusterOptions) endpoints() []string {
-	var all []string
-	if z := o.zookeeper; z != nil {
-		for _, server := range z.Servers {
-			all = append(all, "zk://"+server+z.Path)
-		}
-	}
-	for _, u := range o.masters {
-		all = append(all, hostAndPath(u))
-	}
-	return all
-}
-
-// hostAndPath returns the host of a master's API, with its path unless that is the usual one.
-func hostAndPath(u *url.URL) string {
-	if u.Path == detector.APIPath {
-		return u.Host
-	}
-	return u.Host + u.Path
-}
-
-// key returns a text that is equal for equal options.
-func (o *clusterOptions) key() string {
-	var zookeeper detector.ZooKeeper
-	if o.zookeeper != nil {
-		zookeeper = *o.zookeeper
-	}
-	tls := "none"
-	if o.tls != nil {
-		tls = fmt.Sprintf("%q", append([]string{o.tls.ServerName}, o.tls.Files...))
-	}
-	credentials := ""
-	if o.credentials != nil {
-		credentials = o.credentials.File()
-	}
-	return fmt.Sprintf("%q %q %q %q %q %q %v %q", o.masters, zookeeper.Servers, zookeeper.Path, zookeeper.Auth, credentials, tls, o.poll, o.snapshot)
-}
-
-// newWatcher returns a watcher of the cluster. It writes the snapshot only while owned
-// returns true.
-func (o *clusterOptions) newWatcher(owned func() bool) *watch.Watcher {
-	c := watch.Config{
-		Name:     o.name(),
-		Detector: o.detector(),
-		Client:   mesos.NewClient(mesos.Config{Credentials: o.credentials, TLS: o.tls}),
-		Resolver: resolve.New(nil),
-		Poll:     o.poll,
-		Observer: observer(o.name()),
-	}
-	if o.snapshot != "" {
-		c.Snapshot = &watch.SnapshotConfig{File: o.snapshot, Endpoints: o.endpoints(), Owned: owned}
-	}
-	return watch.New(c)
-}
-
-// detector returns what finds the masters.
-func (o *clusterOptions) detector() detector.Detector {
-	switch {
-	case o.zookeeper == nil:
-		return detector.Static(o.masters)
-	case len(o.masters) == 0:
-		return o.zookeeper
-	}
-	return detector.Fallback{ZooKeeper: o.zookeeper, List: o.masters}
 }

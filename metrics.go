@@ -2,7 +2,9 @@ package calicomesos
 
 import (
 	"errors"
+	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/mesos"
@@ -21,7 +23,11 @@ var (
 	eventsTotal = promauto.NewCounterVec(counter("events_total",
 		"Counter of events received from masters, by type."), []string{"cluster", "type"})
 	connectsTotal = promauto.NewCounterVec(counter("connects_total",
-		"Counter of attempts to subscribe to a master or to poll it, by result: ok, refused (the master answered with an error) or failed."), []string{"cluster", "result"})
+		"Counter of attempts to subscribe to a master or to poll it, by result: ok, failed, or how the master answered: unauthorized (401, 403), not_found (404), unavailable (503), refused (another error)."), []string{"cluster", "result"})
+	leadersTotal = promauto.NewCounterVec(counter("leader_changes_total",
+		"Counter of times that another master led than before."), []string{"cluster"})
+	loginFailuresTotal = promauto.NewCounterVec(counter("login_failures_total",
+		"Counter of attempts of a service account to log in that have failed."), []string{"cluster"})
 	malformedTotal = promauto.NewCounterVec(counter("malformed_total",
 		"Counter of tasks, agents and frameworks in the states of masters that could not be decoded."), []string{"cluster"})
 	differencesTotal = promauto.NewCounterVec(counter("reconcile_differences_total",
@@ -36,6 +42,28 @@ var (
 		Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 	}, []string{"cluster"})
 )
+
+// Gauges that watchers set through an observer.
+var (
+	reconciledTime = promauto.NewGaugeVec(gauge("last_reconciliation_timestamp_seconds",
+		"When the cluster was last as a master has listed it, in seconds since 1970."), []string{"cluster"})
+	savedTime = promauto.NewGaugeVec(gauge("snapshot_last_success_timestamp_seconds",
+		"When a snapshot was last written, in seconds since 1970."), []string{"cluster"})
+	savedSize = promauto.NewGaugeVec(gauge("snapshot_size_bytes",
+		"Size of the snapshot that was written last."), []string{"cluster"})
+)
+
+// ofClusters are the metrics that are kept for a cluster until nobody watches it.
+var ofClusters = []interface {
+	DeletePartialMatch(labels prometheus.Labels) int
+}{
+	eventsTotal, connectsTotal, malformedTotal, differencesTotal, leadersTotal, loginFailuresTotal, savesTotal, publishDuration,
+	reconciledTime, savedTime, savedSize,
+}
+
+func gauge(name, help string) prometheus.GaugeOpts {
+	return prometheus.GaugeOpts{Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help}
+}
 
 func counter(name, help string) prometheus.CounterOpts {
 	return prometheus.CounterOpts{Namespace: plugin.Namespace, Subsystem: pluginName, Name: name, Help: help}
@@ -53,13 +81,30 @@ var _ watch.Observer = observer("")
 
 // Connected implements watch.Observer.
 func (o observer) Connected(err error) {
-	result := "ok"
-	if errors.As(err, new(*mesos.StatusError)) {
-		result = "refused"
-	} else if err != nil {
-		result = "failed"
+	connectsTotal.WithLabelValues(string(o), connectResult(err)).Inc()
+}
+
+// connectResults are the results of attempts to connect.
+var connectResults = []string{"ok", "failed", "unauthorized", "not_found", "unavailable", "refused"}
+
+// connectResult returns the result of an attempt, one of connectResults.
+func connectResult(err error) string {
+	var status *mesos.StatusError
+	switch {
+	case err == nil:
+		return "ok"
+	case !errors.As(err, &status):
+		return "failed"
 	}
-	connectsTotal.WithLabelValues(string(o), result).Inc()
+	switch status.Code {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "unauthorized"
+	case http.StatusNotFound:
+		return "not_found"
+	case http.StatusServiceUnavailable:
+		return "unavailable"
+	}
+	return "refused"
 }
 
 // Received implements watch.Observer.
@@ -70,8 +115,15 @@ func (o observer) Received(eventType string) {
 // Malformed implements watch.Observer.
 func (o observer) Malformed(n int) { malformedTotal.WithLabelValues(string(o)).Add(float64(n)) }
 
+// Led implements watch.Observer.
+func (o observer) Led() { leadersTotal.WithLabelValues(string(o)).Inc() }
+
+// loginFailed counts an attempt of a service account to log in.
+func (o observer) loginFailed() { loginFailuresTotal.WithLabelValues(string(o)).Inc() }
+
 // Reconciled implements watch.Observer.
 func (o observer) Reconciled(differences int) {
+	reconciledTime.WithLabelValues(string(o)).SetToCurrentTime()
 	differencesTotal.WithLabelValues(string(o)).Add(float64(differences))
 }
 
@@ -81,19 +133,24 @@ func (o observer) Published(delay time.Duration) {
 }
 
 // SnapshotWritten implements watch.Observer.
-func (o observer) SnapshotWritten(err error) {
+func (o observer) SnapshotWritten(size int64, err error) {
 	result := "ok"
 	if err != nil {
 		result = "failed"
+	} else {
+		savedTime.WithLabelValues(string(o)).SetToCurrentTime()
+		savedSize.WithLabelValues(string(o)).Set(float64(size))
 	}
 	savesTotal.WithLabelValues(string(o), result).Inc()
 }
 
 // showCluster exposes the counters of a cluster before there is anything to count.
 func showCluster(cluster string) {
-	for _, result := range []string{"ok", "refused", "failed"} {
+	for _, result := range connectResults {
 		connectsTotal.WithLabelValues(cluster, result)
 	}
+	leadersTotal.WithLabelValues(cluster)
+	loginFailuresTotal.WithLabelValues(cluster)
 	malformedTotal.WithLabelValues(cluster)
 	differencesTotal.WithLabelValues(cluster)
 	for _, result := range []string{"ok", "failed"} {
@@ -103,13 +160,9 @@ func showCluster(cluster string) {
 
 // forgetCluster drops the counters of a cluster that nobody watches any more.
 func forgetCluster(cluster string) {
-	label := prometheus.Labels{"cluster": cluster}
-	eventsTotal.DeletePartialMatch(label)
-	connectsTotal.DeletePartialMatch(label)
-	malformedTotal.DeletePartialMatch(label)
-	differencesTotal.DeletePartialMatch(label)
-	savesTotal.DeletePartialMatch(label)
-	publishDuration.DeletePartialMatch(label)
+	for _, m := range ofClusters {
+		m.DeletePartialMatch(prometheus.Labels{"cluster": cluster})
+	}
 }
 
 func gaugeDesc(name, help string, labels ...string) *prometheus.Desc {
@@ -123,13 +176,19 @@ var (
 	frameworksDesc = gaugeDesc("frameworks", "Number of known frameworks.", "cluster")
 	retainedDesc   = gaugeDesc("held_tasks", "Number of tasks retained from before a failover, which the new leader has not named yet.", "cluster")
 	syncedDesc     = gaugeDesc("synced", "1 while connected to the leading master with a complete state, else 0.", "cluster")
-	ageDesc        = gaugeDesc("state_age_seconds", "Time since a master last spoke, or since the start if none has.", "cluster")
+	connectedDesc  = gaugeDesc("connected", "1 while the leading master tells the cluster by a stream or by polls, else 0.", "cluster", "mode")
+	sessionDesc    = gaugeDesc("zookeeper_session", "1 while there is a session with ZooKeeper, else 0.", "cluster")
+	heardDesc      = gaugeDesc("last_contact_timestamp_seconds", "When a master last spoke, or the start if none has, in seconds since 1970.", "cluster")
+	ageDesc        = gaugeDesc("state_age_seconds", "Deprecated: time since last_contact_timestamp_seconds.", "cluster")
+	dirtyDesc      = gaugeDesc("unpublished_age_seconds", "Time since the oldest change that is not published, 0 for none.", "cluster")
 	leaderDesc     = gaugeDesc("leader_info", "1 for the leading master as last known.", "cluster", "master")
 	recordsDesc    = gaugeDesc("records", "Number of records in a zone.", "server", "zone", "view")
 	serialDesc     = gaugeDesc("zone_serial", "Serial of a zone's SOA.", "server", "zone", "view")
 	skippedDesc    = gaugeDesc("skipped", "Number of names, addresses and ports of the present state that are not published, by reason.", "server", "zone", "view", "reason")
 	responsesDesc  = gaugeDesc("responses_total", "Counter of responses from a zone, by rcode.", "server", "zone", "view", "rcode")
 	staleDesc      = gaugeDesc("stale_responses_total", "Counter of responses from a snapshot that no master had confirmed.", "server", "zone", "view")
+	transfersDesc  = gaugeDesc("transfers_total", "Counter of zone transfers, by result: ok, refused or failed.", "server", "zone", "view", "result")
+	notifiesDesc   = gaugeDesc("notifies_total", "Counter of NOTIFYs, by result: ok, refused or failed.", "server", "zone", "view", "secondary", "result")
 	targetsDesc    = gaugeDesc("vhosts_target_addresses", "Number of addresses of the targets of a \"vhosts\" line, of a zone's lines with targets the one with the fewest.", "server", "zone", "view")
 )
 
@@ -143,7 +202,10 @@ func init() {
 
 // Describe implements prometheus.Collector.
 func (r *registry) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, ageDesc, leaderDesc, recordsDesc, serialDesc, skippedDesc, targetsDesc, responsesDesc, staleDesc} {
+	for _, d := range []*prometheus.Desc{
+		tasksDesc, agentsDesc, frameworksDesc, retainedDesc, syncedDesc, connectedDesc, sessionDesc, heardDesc, ageDesc, dirtyDesc, leaderDesc,
+		recordsDesc, serialDesc, skippedDesc, targetsDesc, responsesDesc, staleDesc, transfersDesc, notifiesDesc,
+	} {
 		ch <- d
 	}
 }
@@ -165,7 +227,8 @@ func (r *registry) Collect(ch chan<- prometheus.Metric) {
 			if id := [3]string{s.id.server, z.Origin, s.id.view}; !seen[id] {
 				seen[id] = true
 				collectZone(ch, id[:], z)
-				collectResponses(ch, id[:], s.plugin.responses[z.Zone])
+				collectCounts(ch, id[:], s.plugin.counts[z.Zone])
+				collectNotifies(ch, id[:], s.notifier, z.Origin)
 			}
 		}
 	}
@@ -180,12 +243,19 @@ func collectCluster(ch chan<- prometheus.Metric, c *watchedCluster) {
 	gauge(agentsDesc, float64(s.Agents))
 	gauge(frameworksDesc, float64(s.Frameworks))
 	gauge(retainedDesc, float64(s.Retained))
-	synced := 0.0
-	if s.Synced {
-		synced = 1
+	gauge(syncedDesc, oneIf(s.Synced))
+	gauge(connectedDesc, oneIf(s.Connected && !s.Polled), "stream")
+	gauge(connectedDesc, oneIf(s.Connected && s.Polled), "poll")
+	if c.zookeeper != nil {
+		gauge(sessionDesc, oneIf(c.zookeeper.HasSession()))
 	}
-	gauge(syncedDesc, synced)
+	gauge(heardDesc, float64(s.Heard.UnixMilli())/1000)
 	gauge(ageDesc, max(time.Since(s.Heard).Seconds(), 0)) // clocks are set back
+	dirty := 0.0
+	if !s.Dirty.IsZero() {
+		dirty = max(time.Since(s.Dirty).Seconds(), 0)
+	}
+	gauge(dirtyDesc, dirty)
 	if s.Leader != "" {
 		gauge(leaderDesc, 1, s.Leader)
 	}
@@ -211,20 +281,90 @@ func collectZone(ch chan<- prometheus.Metric, labels []string, z *publishedZone)
 	}
 }
 
-// collectResponses collects what a zone has answered. labels are server, zone and view.
-func collectResponses(ch chan<- prometheus.Metric, labels []string, r *responses) {
-	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+// oneIf returns 1 for true and 0 for false, as Prometheus has it.
+func oneIf(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// result is how a transfer or a NOTIFY has ended.
+type result int
+
+const (
+	done result = iota
+	refused
+	failed
+	results
+)
+
+var resultNames = [results]string{"ok", "refused", "failed"}
+
+// zoneCounts are the numbers of what a zone has answered. A nil one counts nothing.
+type zoneCounts struct {
+	responses [dns.RcodeNameError + 1]atomic.Uint64 // by rcode: others are not given
+	stale     atomic.Uint64                         // responses from a snapshot that no master has confirmed
+	transfers [results]atomic.Uint64
+}
+
+// response counts a response.
+func (c *zoneCounts) response(rcode int, stale bool) {
+	if c == nil {
+		return
+	}
+	c.responses[rcode].Add(1)
+	if stale {
+		c.stale.Add(1)
+	}
+}
+
+// transfer counts a transfer.
+func (c *zoneCounts) transfer(r result) {
+	if c != nil {
+		c.transfers[r].Add(1)
+	}
+}
+
+// collectCounts collects what a zone has answered. labels are server, zone and view. There are no
+// series for what never was.
+func collectCounts(ch chan<- prometheus.Metric, labels []string, c *zoneCounts) {
+	counter := func(d *prometheus.Desc, n uint64, more ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append(labels[:3:3], more...)...)
 	}
 	answers := false
-	for rcode := range r.by {
-		if n := r.by[rcode].Load(); n > 0 {
+	for rcode := range c.responses {
+		if n := c.responses[rcode].Load(); n > 0 {
 			answers = true
-			counter(responsesDesc, n, append(labels[:3:3], dns.RcodeToString[rcode])...)
+			counter(responsesDesc, n, dns.RcodeToString[rcode])
 		}
 	}
 	if answers {
-		counter(staleDesc, r.stale.Load(), labels...)
+		counter(staleDesc, c.stale.Load())
+	}
+	for r := range c.transfers {
+		if n := c.transfers[r].Load(); n > 0 {
+			counter(transfersDesc, n, resultNames[r])
+		}
+	}
+}
+
+// collectNotifies collects what a zone's secondaries were told. labels are server, zone and view.
+func collectNotifies(ch chan<- prometheus.Metric, labels []string, n *notifier, origin string) {
+	type series struct {
+		secondary string
+		result    int
+	}
+	sent := make(map[series]uint64) // an address may be told from several
+	for _, s := range n.all {
+		for r := range s.results {
+			if n := s.results[r].Load(); n > 0 && s.origin == origin {
+				sent[series{s.to.addr, r}] += n
+			}
+		}
+	}
+	for s, n := range sent {
+		ch <- prometheus.MustNewConstMetric(notifiesDesc, prometheus.CounterValue, float64(n), append(labels[:3:3], s.secondary, resultNames[s.result])...)
 	}
 }
 

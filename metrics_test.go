@@ -1,8 +1,16 @@
 package calicomesos
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/mesostest"
 	"github.com/calicomesos/calicomesos/test/loopback"
 
@@ -100,6 +109,10 @@ func TestMetrics(t *testing.T) {
 		"synced{cluster=%s}":                                                     1,
 		"leader_info{cluster=%s,master=%s}":                                      1,
 		"connects_total{cluster=%s,result=ok}":                                   1,
+		"connected{cluster=%s,mode=stream}":                                      1,
+		"connected{cluster=%s,mode=poll}":                                        0,
+		"leader_changes_total{cluster=%s}":                                       0,
+		"unpublished_age_seconds{cluster=%s}":                                    0,
 		"events_total{cluster=%s,type=SUBSCRIBED}":                               1,
 		"publish_duration_seconds{cluster=%s}":                                   2,
 		"records{server=dns://127.0.0.1:0,view=,zone=168.192.in-addr.arpa.}":     7,
@@ -113,6 +126,11 @@ func TestMetrics(t *testing.T) {
 		metric = strings.Replace(metric, "%s", cluster, 1)
 		if got, ok := values[metric]; !ok || got != want {
 			t.Errorf("%s is %v (%v), want %v", metric, got, ok, want)
+		}
+	}
+	for _, metric := range []string{"last_contact_timestamp_seconds", "last_reconciliation_timestamp_seconds"} {
+		if age := float64(time.Now().Unix()) - values[metric+"{cluster="+cluster+"}"]; age < -2 || age > 60 {
+			t.Errorf("%s is %v s ago", metric, age)
 		}
 	}
 	if age := values["state_age_seconds{cluster="+cluster+"}"]; age < 0 || age > 60 {
@@ -134,9 +152,32 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// inReadme holds the README to listing the metrics exactly.
-func inReadme(t *testing.T, names map[string]string) {
+// described returns all metrics of the plugin with their labels, also those without a value yet.
+func described() map[string]string {
+	ch := make(chan *prometheus.Desc, 1000)
+	running.Describe(ch)
+	requestsTotal.Describe(ch)
+	for _, m := range ofClusters {
+		m.(prometheus.Collector).Describe(ch)
+	}
+	close(ch)
+	all := map[string]string{"build_info": "coredns, version"}
+	for d := range ch {
+		m := regexp.MustCompile(`fqName: "coredns_calicomesos_([a-z_]+)".*variableLabels: \{([a-z,]*)\}`).FindStringSubmatch(d.String())
+		all[m[1]] = strings.Join(sorted(strings.Split(m[2], ",")), ", ")
+	}
+	return all
+}
+
+// inReadme holds the README to listing the metrics exactly. exposed are some of them.
+func inReadme(t *testing.T, exposed map[string]string) {
 	t.Helper()
+	names := described()
+	for name, labels := range exposed {
+		if names[name] != labels {
+			t.Errorf("%s{%s} is exposed, and described are its labels %q", name, labels, names[name])
+		}
+	}
 	b, err := os.ReadFile("README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -199,4 +240,96 @@ func TestMetrics_Responses(t *testing.T) {
 			t.Errorf("%s is %v, want %v", metric, values[metric], want)
 		}
 	}
+}
+
+// TestMetrics_Connects counts how attempts to connect end.
+func TestMetrics_Connects(t *testing.T) {
+	for want, err := range map[string]error{
+		"ok": nil, "failed": errors.New("reset"), "unauthorized": &mesos.StatusError{Code: 401}, "not_found": &mesos.StatusError{Code: 404},
+		"unavailable": fmt.Errorf("subscribe: %w", &mesos.StatusError{Code: 503}), "refused": &mesos.StatusError{Code: 500},
+	} {
+		if got := connectResult(err); got != want || !slices.Contains(connectResults, got) {
+			t.Errorf("%v is %s, want %s", err, got, want)
+		}
+	}
+	if got := connectResult(&mesos.StatusError{Code: 403}); got != "unauthorized" {
+		t.Error(got)
+	}
+}
+
+// TestMetrics_Secondaries counts transfers and NOTIFYs, to one secondary that answers, and to one
+// that does not, at an address that is named twice.
+func TestMetrics_Secondaries(t *testing.T) {
+	to := notifiable(t)
+	dead := freeAddress(t)
+	m := mesostest.NewMaster(15 * time.Second)
+	mesostest.NewTutorial(m)
+	master := mesostest.Start(m)
+	defer master.Close()
+	s := startServer(t, fmt.Sprintf("transfer mesos {\n to * %s %s %s\n}\n%s {\n master %s\n cluster graz\n snapshot %s\n}", to, dead, dead, pluginName, master.URL, filepath.Join(t.TempDir(), "snapshot")))
+	if _, err := s.axfr("mesos."); err != nil {
+		t.Fatal(err)
+	}
+	const labels = "server=dns://127.0.0.1:0,view=,zone=mesos.}"
+	loopback.Eventually(t, func() string {
+		_, values := gathered(t)
+		if values["transfers_total{result=ok,"+labels] == 1 && values["notifies_total{result=ok,secondary="+to+","+labels] == 1 &&
+			values["notifies_total{result=failed,secondary="+dead+","+labels] >= 2 && values["snapshot_size_bytes{cluster=graz}"] > 100 &&
+			values["snapshot_last_success_timestamp_seconds{cluster=graz}"] > 1e9 {
+			return ""
+		}
+		return fmt.Sprint(values)
+	})
+}
+
+// notifiable starts a secondary that answers NOTIFYs, and returns its address.
+func notifiable(t *testing.T) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &dns.Server{PacketConn: pc, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, r *dns.Msg) { _ = w.WriteMsg(new(dns.Msg).SetReply(r)) })}
+	go func() { _ = srv.ActivateAndServe() }()
+	t.Cleanup(func() { _ = srv.Shutdown() })
+	return pc.LocalAddr().String()
+}
+
+// TestMetrics_Logins counts logins that fail.
+func TestMetrics_Logins(t *testing.T) {
+	var o clusterOptions
+	o.label = "logins"
+	client := mesos.NewClient(mesos.Config{Credentials: serviceAccount(t), LoginFailed: observer(o.name()).loginFailed})
+	defer forgetCluster(o.name())
+	defer client.Close()
+	master := mesostest.API("127.0.0.1:1")
+	client.Trust([]*url.URL{master})
+	if _, _, err := client.Master(t.Context(), mesos.Target{URL: master}); err == nil {
+		t.Fatal("logged in at nobody")
+	}
+	if got := testutil.ToFloat64(loginFailuresTotal.WithLabelValues("logins")); got != 1 {
+		t.Errorf("%v logins have failed", got)
+	}
+}
+
+// serviceAccount returns credentials whose login endpoint is away.
+func serviceAccount(t *testing.T) *mesos.Credentials {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "account")
+	b, err := json.Marshal(map[string]string{
+		"uid": "dns", "login_endpoint": "http://127.0.0.1:1/login",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})),
+	})
+	if err != nil || os.WriteFile(file, b, 0o600) != nil {
+		t.Fatal(err)
+	}
+	c, err := mesos.LoadCredentials(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

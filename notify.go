@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
@@ -109,6 +110,7 @@ type notified struct {
 	wake    wake.Signal      // it has not been told of the last change
 	back    *backoff.BackOff // while it does not answer
 	failing logstate.State
+	results [results]atomic.Uint64
 }
 
 // run tells the secondary until ctx is done. While it does not answer it is tried again, after
@@ -121,15 +123,23 @@ func (s *notified) run(ctx context.Context) {
 		case <-s.wake:
 		}
 		err := s.send(ctx, s.to, s.origin)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return
+		}
+		log.Debugf("Sent NOTIFY of %s to the secondary %s: %v", s.origin, s.to.addr, err)
+		isRefused := errors.As(err, new(errRefused))
+		switch {
 		case err == nil:
+			s.results[done].Add(1)
 			s.failing.Recovered("Sent NOTIFY of %s to the secondary %s again", s.origin, s.to.addr)
+		case isRefused:
+			s.results[refused].Add(1)
+			s.failing.Failed("Sending NOTIFY of %s to the secondary %s failed: %v", s.origin, s.to.addr, err)
 		default:
+			s.results[failed].Add(1)
 			s.failing.Failed("Sending NOTIFY of %s to the secondary %s failed: %v", s.origin, s.to.addr, err)
 		}
-		if err == nil || errors.As(err, new(errRefused)) {
+		if err == nil || isRefused {
 			s.back.Reset()
 			continue
 		}

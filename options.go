@@ -1,28 +1,22 @@
 package calicomesos
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/calicomesos/calicomesos/plugin/detector"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
-	"github.com/calicomesos/calicomesos/plugin/snapshot"
 
 	"github.com/coredns/caddy"
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/plugin"
 	"github.com/coredns/coredns/plugin/pkg/fall"
-
-	"github.com/miekg/dns"
 )
 
 // Defaults and bounds of the properties.
@@ -53,18 +47,6 @@ type options struct {
 	httpOpen        bool   // others than this host can reach it
 }
 
-// clusterOptions say how to watch a cluster. Stanzas with equal ones share a watcher.
-type clusterOptions struct {
-	masterArgs  []string // those of masters, which are parsed once it is known whether there is TLS
-	masters     []*url.URL
-	zookeeper   *detector.ZooKeeper // says which master leads; nil without
-	credentials *mesos.Credentials  // nil: none
-	tls         *mesos.TLS          // nil: the system's certificate authorities
-	serverName  string
-	poll        time.Duration // 0: subscribe
-	snapshot    string        // file, "": none
-}
-
 // property describes one property of a stanza.
 type property struct {
 	parse   func(o *options, args []string) error
@@ -85,6 +67,7 @@ var properties = map[string]property{
 	"visibility":      {parse: parseVisibility, min: 1, max: 1},
 	"ns":              {parse: parseNS, min: 1, max: -1},
 	"ttl":             {parse: parseTTL, min: 1, max: 1},
+	"cluster":         {parse: parseCluster, min: 1, max: 1},
 	"credentials":     {parse: parseCredentials, min: 1, max: 1, files: true, secret: true},
 	"tls":             {parse: parseTLS, max: 3, files: true},
 	"tls_servername":  {parse: parseServerName, min: 1, max: 1},
@@ -127,6 +110,9 @@ func parse(c *caddy.Controller) (*options, error) {
 		}
 	}
 	if c.Next() {
+		if c.Val() == "{" {
+			return nil, c.Errf("\"{\" must stand on the line of %q", pluginName)
+		}
 		return nil, c.Errf("%q appears more than once in a server block", pluginName)
 	}
 	if err := o.complete(servedBy(c)); err != nil {
@@ -139,15 +125,15 @@ func parse(c *caddy.Controller) (*options, error) {
 func (p *property) checkNumber(args []string) error {
 	switch {
 	case len(args) < p.min:
-		return fmt.Errorf("has %d arguments: must have at least %d", len(args), p.min)
+		return fmt.Errorf("has %s: must have at least %d", logstate.Count(len(args), "argument"), p.min)
 	case p.max < 0 || len(args) <= p.max:
 		return nil
 	case p.max == 0:
 		return fmt.Errorf("must have no arguments: %q", args[0])
 	case p.secret:
-		return fmt.Errorf("has %d arguments: must have at most %d, the file %q", len(args), p.max, args[0])
+		return fmt.Errorf("has %s: must have at most %d, the file %q", logstate.Count(len(args), "argument"), p.max, args[0])
 	}
-	return fmt.Errorf("has %d arguments: must have at most %d: %q", len(args), p.max, args[p.max])
+	return fmt.Errorf("has %s: must have at most %d: %q", logstate.Count(len(args), "argument"), p.max, args[p.max])
 }
 
 // belowRoot returns files with relative ones below root, the argument of *root*.
@@ -175,47 +161,6 @@ func (o *options) complete(served plugin.Zones) error {
 		return err
 	}
 	return o.completeZones()
-}
-
-func (o *clusterOptions) complete() error {
-	if o.serverName != "" {
-		if o.tls == nil {
-			o.tls = &mesos.TLS{}
-		}
-		o.tls.ServerName = o.serverName
-	}
-	if o.zookeeper != nil {
-		o.zookeeper.Secure = o.tls != nil
-	}
-	if len(o.masterArgs) == 0 && o.zookeeper == nil {
-		o.masterArgs = []string{defaultMaster}
-	}
-	for _, endpoint := range o.masterArgs {
-		if err := o.addMaster(endpoint); err != nil {
-			return fmt.Errorf("property \"master\": %w", err)
-		}
-	}
-	return nil
-}
-
-// addMaster parses an endpoint. With TLS none is asked in clear: that would send the secret
-// to whoever listens.
-func (o *clusterOptions) addMaster(endpoint string) error {
-	scheme := "http"
-	if o.tls != nil {
-		scheme = "https"
-	}
-	u, err := detector.ParseMaster(endpoint, scheme)
-	switch {
-	case err != nil:
-		return fmt.Errorf("invalid master %q: %w", mask(endpoint), err)
-	case u.Scheme != scheme && o.tls != nil:
-		return fmt.Errorf("%q must be https, since there is \"tls\" or \"tls_servername\"", mask(endpoint))
-	case slices.ContainsFunc(o.masters, func(m *url.URL) bool { return *m == *u }):
-		return fmt.Errorf("%q is repeated", mask(endpoint))
-	}
-	o.masters = append(o.masters, u)
-	return nil
 }
 
 func parseZones(o *options, args []string) error {
@@ -269,108 +214,6 @@ func parseZone(arg string) (origins []string, reverse bool, err error) {
 		return nil, false, fmt.Errorf("invalid zone %q: must be a domain name or a CIDR", arg)
 	}
 	return []string{origin}, isReverse(origin), nil
-}
-
-func parseMasters(o *options, args []string) error {
-	c := &o.cluster
-	for _, arg := range args {
-		scheme, _, _ := strings.Cut(strings.ToLower(arg), "://")
-		isZooKeeper := scheme == "zk" || scheme == "file"
-		if isZooKeeper {
-			if c.zookeeper != nil {
-				return fmt.Errorf("%q: there is another ZooKeeper ensemble", mask(arg))
-			}
-			z, err := detector.ParseZooKeeper(arg)
-			if err != nil {
-				return fmt.Errorf("invalid master %q: %w", mask(arg), err)
-			}
-			c.zookeeper = z
-			continue
-		}
-		c.masterArgs = append(c.masterArgs, strings.Split(arg, ",")...)
-	}
-	return nil
-}
-
-// mask hides what may be the user information of a URL, well-formed or not.
-func mask(endpoint string) string {
-	scheme, rest, ok := strings.Cut(endpoint, "://")
-	if scheme += "://"; !ok {
-		scheme, rest = "", endpoint
-	}
-	if at := strings.LastIndexByte(rest, '@'); at >= 0 {
-		return scheme + "***" + rest[at:]
-	}
-	host, _, _ := strings.Cut(rest, "/")
-	for server := range strings.SplitSeq(host, ",") {
-		port := strings.Trim(server[strings.LastIndexByte(server, ':')+1:], `'"`)
-		if strings.Contains(server, ":") && strings.ContainsFunc(port, func(r rune) bool { return r < '0' || r > '9' }) {
-			return scheme + "***" // user:password, without the rest
-		}
-	}
-	return endpoint
-}
-
-func parseCredentials(o *options, args []string) (err error) {
-	o.cluster.credentials, err = mesos.LoadCredentials(args[0])
-	return err
-}
-
-func parseTLS(o *options, args []string) error {
-	o.cluster.tls = &mesos.TLS{Files: args}
-	if _, err := o.cluster.tls.Load(); err != nil {
-		return fmt.Errorf("%q: %w", args, err)
-	}
-	return nil
-}
-
-func parseServerName(o *options, args []string) error {
-	if name := dns.Fqdn(strings.ToLower(args[0])); !isZoneName(name) || name == "." {
-		return fmt.Errorf("invalid host name %q", args[0])
-	}
-	o.cluster.serverName = args[0]
-	return nil
-}
-
-func parsePoll(o *options, args []string) error {
-	d, err := time.ParseDuration(args[0])
-	if err != nil || d < minPoll {
-		return fmt.Errorf("invalid poll interval %q: must be a duration of at least %v", args[0], minPoll)
-	}
-	o.cluster.poll = d
-	return nil
-}
-
-func parseSnapshot(o *options, args []string) error {
-	dir := filepath.Dir(args[0])
-	info, err := os.Stat(dir)
-	if err == nil && !info.IsDir() {
-		err = errors.New(dir + " must be a directory")
-	}
-	if err == nil {
-		o.cluster.snapshot, err = resolvePath(args[0])
-	}
-	if err == nil {
-		err = snapshot.CheckDir(o.cluster.snapshot)
-	}
-	if err != nil {
-		return fmt.Errorf("%q: %w", args[0], err)
-	}
-	return nil
-}
-
-// resolvePath returns the absolute path of a file without symbolic links. The file need not
-// exist.
-func resolvePath(file string) (string, error) {
-	file, err := filepath.Abs(file)
-	if err != nil {
-		return "", err
-	}
-	if target, err := filepath.EvalSymlinks(file); err == nil {
-		return target, nil
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
-	return filepath.Join(dir, filepath.Base(file)), err
 }
 
 var sourceNames = map[string]source{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,9 @@ func setup(c *caddy.Controller) error {
 		return p
 	})
 	su := startupOf(c)
+	if err := su.checkName(&o.cluster); err != nil {
+		return plugin.Error(pluginName, c.Err(err.Error()))
+	}
 	if err := su.claimSnapshot(&o.cluster); err != nil {
 		return plugin.Error(pluginName, c.Err(err.Error()))
 	}
@@ -81,6 +85,7 @@ type stanza struct {
 	stopped   bool
 	cluster   *watchedCluster // nil unless the stanza runs
 	publisher *publisher
+	notifier  *notifier
 	notifying chan struct{} // closed when the notifier has ended
 	cancel    context.CancelFunc
 }
@@ -109,13 +114,13 @@ func (s *stanza) start() error {
 	xfer, _ := c.Handler("transfer").(*transfer.Transfer)
 	zones := s.options.newZones(listening, xfer != nil)
 	s.plugin.zones = zones.all()
-	s.plugin.responses = make(map[*zone.Zone]*responses, len(s.plugin.zones))
+	s.plugin.counts = make(map[*zone.Zone]*zoneCounts, len(s.plugin.zones))
 	for _, z := range s.plugin.zones {
-		s.plugin.responses[z] = new(responses)
+		s.plugin.counts[z] = new(zoneCounts)
 		running.continues(s.id, z)
 	}
-	n := newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
-	s.publisher = newPublisher(&s.options.rules, zones, n.zoneChanged, s.plugin.ready)
+	s.notifier = newNotifier(s.secondaries(xfer), s.plugin.sendNotify, &s.plugin.transfers)
+	s.publisher = newPublisher(&s.options.rules, zones, s.notifier.zoneChanged, s.plugin.ready)
 	if c.Handler("metadata") != nil {
 		s.plugin.tasks = newTaskIndex(zones)
 		s.publisher.tasks = s.plugin.tasks
@@ -125,9 +130,10 @@ func (s *stanza) start() error {
 	s.cancel, s.notifying = cancel, make(chan struct{})
 	go func() {
 		defer close(s.notifying)
-		n.run(ctx)
+		s.notifier.run(ctx)
 	}()
 	s.cluster = running.acquire(&s.options.cluster, s.startup)
+	log.Infof("Watching %s for %s", s.cluster.Name, strings.Join(s.options.allOrigins(), " "))
 	s.publisher.hosts = s.cluster.Resolver
 	running.add(s)
 	if err := s.listen(); err != nil {
@@ -236,6 +242,20 @@ func startupOf(c *caddy.Controller) *startup {
 		return nil
 	})
 	return su
+}
+
+// checkName refuses two names of one cluster, and one name of two.
+func (su *startup) checkName(o *clusterOptions) error {
+	for _, s := range su.stanzas {
+		other := &s.options.cluster
+		switch same := other.key() == o.key(); {
+		case other.watches(o) && other.label != o.label:
+			return fmt.Errorf("property \"cluster\": %q and %q are names of one cluster", other.name(), o.name())
+		case !same && o.label != "" && other.label == o.label:
+			return fmt.Errorf("property \"cluster\": %q is the name of a cluster with other masters, or other settings for them", o.label)
+		}
+	}
+	return nil
 }
 
 // claimSnapshot notes whose snapshot a file is, and refuses two owners.

@@ -40,8 +40,9 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 	if z == nil || rel != "" {
 		return nil, transfer.ErrNotAuthoritative
 	}
-	gen := z.Current()
+	gen, counts := z.Current(), c.counts[z]
 	if gen == nil || !gen.Whole() {
+		counts.transfer(refused)
 		return nil, errIncomplete
 	}
 	soa := gen.SOA()
@@ -49,6 +50,7 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 	if serial != 0 && int32(serial-gen.Serial()) >= 0 {
 		ch <- []dns.RR{soa}
 		close(ch)
+		counts.transfer(done)
 		return ch, nil
 	}
 	records := gen.All()
@@ -59,8 +61,10 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 	}
 	t, err := c.transfers.begin(z.Origin)
 	if err != nil {
+		counts.transfer(refused)
 		return nil, err
 	}
+	log.Debugf("Transferring %s, serial %d, to a client with serial %d", z.Origin, gen.Serial(), serial)
 	go func() {
 		defer close(ch)
 		defer c.transfers.end(t)
@@ -69,6 +73,7 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 			chunk = append(chunk, rrs...)
 			if len(chunk) >= transferChunk {
 				if !c.transfers.send(t, ch, chunk) {
+					counts.transfer(failed)
 					spoil(ch)
 					return
 				}
@@ -76,8 +81,11 @@ func (c *CalicoMesos) Transfer(name string, serial uint32) (<-chan []dns.RR, err
 			}
 		}
 		if !c.transfers.send(t, ch, append(chunk, soa)) {
+			counts.transfer(failed)
 			spoil(ch)
+			return
 		}
+		counts.transfer(done)
 	}()
 	return ch, nil
 }

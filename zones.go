@@ -53,14 +53,8 @@ func (o *options) completeZones() error {
 			return fmt.Errorf("zone %q of \"vhosts\" is also the plugin's or one of \"containerip\"", origin)
 		}
 	}
-	for _, origin := range o.zones[mesosDNS] {
-		rel, ok := zone.Relative(o.nsName, origin)
-		if ok && isMasterOrAgentName(rel) {
-			return fmt.Errorf("property \"ns\": %q is a name of the masters or the agents", o.nsName)
-		}
-		if ok {
-			o.rules.nsNames = append(o.rules.nsNames, rel)
-		}
+	if err := o.completeNS(); err != nil {
+		return fmt.Errorf("property \"ns\": %w", err)
 	}
 	if len(o.zones[reverse]) > 0 {
 		if len(o.zones[mesosDNS]) == 0 {
@@ -74,6 +68,28 @@ func (o *options) completeZones() error {
 		}
 	}
 	return o.completeVHosts()
+}
+
+// completeNS checks that the name server has its name for itself, and reserves that.
+func (o *options) completeNS() error {
+	for _, origin := range o.zones[mesosDNS] {
+		rel, ok := zone.Relative(o.nsName, origin)
+		switch {
+		case !ok:
+		case isMasterOrAgentName(rel):
+			return fmt.Errorf("%q is a name of the masters or the agents", o.nsName)
+		case strings.Contains(rel, "."):
+			return fmt.Errorf("%q may be the name of a task: must have one label before %q", o.nsName, origin)
+		default:
+			o.rules.nsNames = append(o.rules.nsNames, rel)
+		}
+	}
+	for _, origin := range o.zones[dcos] {
+		if rel, ok := zone.Relative(o.nsName, origin); ok && slices.Contains(subdomains[dcos], rel[strings.LastIndexByte(rel, '.')+1:]) {
+			return fmt.Errorf("%q may be the name of a task", o.nsName)
+		}
+	}
+	return nil
 }
 
 // allOrigins returns the origins of all zones.

@@ -4,7 +4,12 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 )
+
+// toldAgain is how often the list is used again while ZooKeeper does not tell, to be logged.
+const toldAgain = time.Minute
 
 // Fallback follows the election in ZooKeeper, and has a list of masters for the time without
 // a session: any of them knows who leads. The list's masters come first in All.
@@ -18,7 +23,7 @@ type Fallback struct {
 func (f Fallback) Run(ctx context.Context, found func(Masters)) { f.run(ctx, dialMember, found) }
 
 func (f Fallback) run(ctx context.Context, dial dialFunc, found func(Masters)) {
-	z := *f.ZooKeeper
+	z := f.ZooKeeper
 	z.first = f.List
 	var election sync.WaitGroup
 	defer election.Wait()
@@ -31,7 +36,7 @@ func (f Fallback) run(ctx context.Context, dial dialFunc, found func(Masters)) {
 			}
 		})
 	})
-	all := f.List
+	all, alone := f.List, logstate.State{Log: log}
 	timer := time.NewTimer(memberTimeout)
 	defer timer.Stop()
 	for {
@@ -41,13 +46,15 @@ func (f Fallback) run(ctx context.Context, dial dialFunc, found func(Masters)) {
 		case m := <-elected:
 			all = m.All
 			if m.Live {
+				alone.Recovered("ZooKeeper tells who leads again")
 				timer.Stop()
 			} else {
 				timer.Reset(sessionTimeout)
 			}
 			found(m)
 		case <-timer.C:
-			log.Warningf("Asking the masters of the list who leads: ZooKeeper does not tell")
+			alone.Failed("Asking the masters of the list who leads: ZooKeeper does not tell")
+			timer.Reset(toldAgain)
 			found(Masters{All: all})
 		}
 	}

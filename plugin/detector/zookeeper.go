@@ -28,6 +28,7 @@ const (
 	sessionTimeout = 10 * time.Second // as Mesos has it
 	memberTimeout  = 2 * time.Second  // to resolve a member of the ensemble and connect to it
 	listRetry      = time.Second      // between attempts to list, and to connect to one member
+	electionRetry  = time.Minute      // between attempts to list while no master has registered
 	maxURLFile     = 64 << 10         // bytes read of a file:// URL
 	maxContenders  = 64               // nodes read: a cluster has three to seven masters
 )
@@ -50,7 +51,12 @@ type ZooKeeper struct {
 	Auth    string   // user:password, or ""
 	Secure  bool     // masters are asked by https
 	first   Static   // numbered before the masters that only ZooKeeper names
+
+	session atomic.Bool
 }
+
+// HasSession reports whether there is a session with the ensemble.
+func (z *ZooKeeper) HasSession() bool { return z.session.Load() }
 
 // String returns the URL, without user and password.
 func (z *ZooKeeper) String() string { return "zk://" + strings.Join(z.Servers, ",") + z.Path }
@@ -201,6 +207,7 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 			retry   <-chan time.Time
 		)
 		if conn.State() != zk.StateHasSession {
+			e.session.Store(false)
 			e.doubt() // at once: the next answer may take long
 		}
 		if !authenticated {
@@ -213,7 +220,9 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 		if ctx.Err() != nil {
 			return
 		}
+		log.Debugf("Listed the masters in %s: %v", e, err)
 		e.state.update(err)
+		e.session.Store(!isLost(err))
 		switch {
 		case !isLost(err):
 			healthy = time.Now()
@@ -224,10 +233,11 @@ func (e *election) follow(ctx context.Context, conn *zk.Conn, changed <-chan str
 		case err == nil && (!e.last.Live || !masters.Equal(&e.last)):
 			e.last = masters
 			e.found(masters)
-		case err != nil && !errors.Is(err, errNoMaster):
-			retry = time.After(listRetry)
-			fallthrough
+		case errors.Is(err, errNoMaster):
+			retry = time.After(electionRetry) // the watch tells, this only to have it logged again
+			e.doubt()
 		case err != nil:
+			retry = time.After(listRetry)
 			e.doubt()
 		}
 		select {
@@ -274,7 +284,7 @@ func (s *lookupState) update(err error) {
 	frame := s.frame.Swap(nil)
 	switch {
 	case err == nil:
-		s.Recovered("Found masters in %s", s.name)
+		s.Recovered("Found masters in %s again", s.name)
 	case frame != nil:
 		s.Failed("Finding masters in %s failed: %v", s.name, *frame)
 	case s.lost && wasLost:

@@ -32,8 +32,9 @@ func TestState(t *testing.T) {
 			{a, time.Minute, ""},
 			{errors.Join(io.EOF, io.ErrNoProgress), 0, "[WARNING] plugin/test: failed: EOF; multiple Read calls return no data or error"},
 			{errors.Join(io.EOF, io.ErrNoProgress), 4 * time.Minute, ""},
-			{errors.Join(io.EOF, io.ErrNoProgress), time.Minute, "[WARNING] plugin/test: failed: EOF; multiple Read calls return no data or error"},
-			{nil, 0, "[INFO] plugin/test: recovered"},
+			{a, 0, "[WARNING] plugin/test: failed: read tcp 127.0.0.1:4001->127.0.0.1:5050: reset (for 6m0s)"},
+			{errors.Join(io.EOF, io.ErrNoProgress), time.Minute, "[WARNING] plugin/test: failed: EOF; multiple Read calls return no data or error (for 7m0s)"},
+			{nil, 1500 * time.Millisecond, "[INFO] plugin/test: recovered after 7m1.5s"},
 			{nil, time.Hour, ""},
 			{io.EOF, 0, "[WARNING] plugin/test: failed: EOF"},
 		} {
@@ -49,4 +50,22 @@ func TestState(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestState_Bounded words each failure anew.
+func TestState_Bounded(t *testing.T) {
+	golog.SetOutput(io.Discard)
+	s := State{Log: clog.NewWithPlugin("test")}
+	for i := range 10 * maxTexts {
+		s.Failed("failed: %d", i)
+	}
+	if len(s.said) > maxTexts {
+		t.Errorf("%d texts are remembered", len(s.said))
+	}
+}
+
+func TestCount(t *testing.T) {
+	if got := Count(0, "task") + ", " + Count(1, "task") + ", " + Count(2, "task"); got != "0 tasks, 1 task, 2 tasks" {
+		t.Error(got)
+	}
 }

@@ -46,6 +46,7 @@ const callSubscribe = 18 // Call.Type
 type Config struct {
 	Credentials *Credentials // nil: none
 	TLS         *TLS         // nil: the system's certificate authorities
+	LoginFailed func()       // called when a service account could not log in; may be nil
 	// Dial connects to an address. nil stands for a net.Dialer with a time-out of 3 seconds.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -54,6 +55,7 @@ type Config struct {
 // Several goroutines may use a client.
 type Client struct {
 	credentials *Credentials
+	loginFailed func()
 	http        *httpClient
 	login       *httpClient                     // for logins of service accounts, which ignore tls_servername
 	trusted     atomic.Pointer[map[string]bool] // hosts that may be sent the credentials
@@ -64,7 +66,10 @@ func NewClient(c Config) *Client {
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext
 	}
-	client := &Client{credentials: c.Credentials, http: newHTTPClient(c.TLS, masterSuites, c.Dial), login: newHTTPClient(nil, nil, c.Dial)}
+	if c.LoginFailed == nil {
+		c.LoginFailed = func() {}
+	}
+	client := &Client{credentials: c.Credentials, loginFailed: c.LoginFailed, http: newHTTPClient(c.TLS, masterSuites, c.Dial), login: newHTTPClient(nil, nil, c.Dial)}
 	if c.TLS != nil {
 		client.login.tls = &TLS{Files: c.TLS.Files}
 	}
@@ -316,6 +321,7 @@ func (c *Client) post(ctx context.Context, u *url.URL, call uint64, trusted bool
 		req.Header.Set("Accept-Encoding", "identity")
 		if c.credentials != nil && trusted {
 			if err := c.credentials.authorize(ctx, c.login, req); err != nil {
+				c.loginFailed()
 				return nil, remote, err
 			}
 		}

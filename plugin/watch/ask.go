@@ -9,6 +9,7 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/detector"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
@@ -41,6 +42,7 @@ var (
 // remembers how that went, for the wait until the next round.
 type asker struct {
 	*Watcher
+	failing    logstate.State
 	last       *url.URL // the master that led to an answer
 	refused    *backoff.BackOff
 	electing   *backoff.BackOff
@@ -55,10 +57,28 @@ type asker struct {
 func newAsker(w *Watcher) asker {
 	return asker{
 		Watcher:    w,
+		failing:    logstate.State{Log: log},
 		refused:    backoff.New(minBackOff, maxBackOff),
 		electing:   backoff.New(minBackOff, maxElecting),
 		redirected: backoff.New(maxRedirected, maxRedirected),
 		patience:   stateTimeout,
+	}
+}
+
+// recovered logs that a state has come after rounds that have failed.
+func (a *asker) recovered() { a.failing.Recovered("Received the state of %s again", a.Name) }
+
+// fail logs why a round has failed: a line for each master.
+func (a *asker) fail(failures []failure) {
+	for _, f := range failures {
+		todo := ""
+		if a.Advice != nil {
+			todo = a.Advice(f.err)
+		}
+		if todo != "" {
+			todo = "; " + todo
+		}
+		a.failing.Failed("Asking %s of %s for its state failed: %v%s", f.asked, a.Name, f.err, todo)
 	}
 }
 
@@ -70,13 +90,19 @@ func (a *asker) reset() {
 	a.electingSince, a.redirectedBy = time.Time{}, nil
 }
 
+// failure is why a master has led to no answer.
+type failure struct {
+	asked string // its host
+	err   error
+}
+
 // round asks the masters. It calls ask for each, with the masters that it was chosen from,
-// until ask returns the one that led to an answer. If none does, it returns the errors, and how
-// to wait before the next round.
+// until ask returns the one that led to an answer. If none does, it logs and returns the errors,
+// and returns how to wait before the next round.
 func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t mesos.Target) (answered *url.URL, err error)) (*backoff.BackOff, error) {
-	var errs []error
 	back := a.refused
-	failed := make(map[string]error) // by host, in this round
+	var failures []failure
+	failed := make(map[string]error) // by the host that was asked last, in this round
 	masters, order := a.connection.candidates(a.last, a.refused.Attempts()+a.electing.Attempts() > toleratedFailures)
 	for _, u := range order {
 		asked := u.Host
@@ -87,6 +113,7 @@ func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t
 			asked = next.Host
 			return nil
 		}})
+		log.Debugf("Asked %s of %s for its state, at %s: %v", u.Host, a.Name, asked, err)
 		if answered != nil {
 			a.last = answered
 			a.reset()
@@ -96,21 +123,31 @@ func (a *asker) round(ctx context.Context, ask func(masters *detector.Masters, t
 			return back, ctx.Err()
 		}
 		failed[asked] = err
-		errs = append(errs, err)
-		switch {
-		case errors.Is(err, errDeposed):
-			return back, errors.Join(errs...)
-		case errors.Is(err, errNotRecovered):
-			return a.redirected, errors.Join(errs...)
-		case isElecting(err):
+		failures = append(failures, failure{u.Host, err})
+		if errors.Is(err, errNotRecovered) {
+			back = a.redirected
+		} else if isElecting(err) {
 			back = a.electing
 		}
+		if back == a.redirected || errors.Is(err, errDeposed) {
+			break
+		}
 	}
-	err := errors.Join(errs...)
+	a.fail(failures)
+	err := joined(failures)
 	if errors.Is(err, errSlow) {
 		a.patience = min(2*a.patience, maxStateTimeout)
 	}
 	return a.pace(back), err
+}
+
+// joined returns the errors of failures as one.
+func joined(failures []failure) error {
+	errs := make([]error, len(failures))
+	for i, f := range failures {
+		errs[i] = f.err
+	}
+	return errors.Join(errs...)
 }
 
 // mayFollow returns why a redirect of the master at u is not followed, or nil. The leader
@@ -144,6 +181,9 @@ func isElecting(err error) bool {
 // pace returns how to wait after a round that has failed with the back-off given: an election
 // does not last for ever.
 func (a *asker) pace(back *backoff.BackOff) *backoff.BackOff {
+	if back == a.redirected {
+		return back
+	}
 	if back != a.electing {
 		a.electingSince = time.Time{}
 		return back

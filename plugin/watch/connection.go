@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/detector"
+	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/wake"
 )
@@ -195,9 +196,9 @@ func (l leaderInfo) isOther(o leaderInfo) bool {
 	return l.Endpoint != o.Endpoint
 }
 
-// logState logs what a master has told of its cluster.
-func logState(doing string, who leaderInfo, s *mesos.State) {
-	log.Infof("%s %s: %d tasks, %d agents, %d frameworks", doing, who.Endpoint, len(s.Tasks), len(s.Agents), len(s.Frameworks))
+// contents returns what a state has, for the log.
+func contents(s *mesos.State) string {
+	return logstate.Count(len(s.Tasks), "task") + ", " + logstate.Count(len(s.Agents), "agent") + ", " + logstate.Count(len(s.Frameworks), "framework")
 }
 
 // cause returns why ctx was cancelled, or else err.

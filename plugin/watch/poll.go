@@ -8,7 +8,6 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/detector"
-	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
@@ -30,11 +29,10 @@ type poller struct {
 	since     time.Time // when leader first answered
 	expecting bool      // it expects agents
 	connected bool
-	failing   logstate.State
 }
 
 func (w *Watcher) newPoller(interval, share time.Duration) *poller {
-	return &poller{asker: newAsker(w), interval: interval, share: share, failing: logstate.State{Log: log}}
+	return &poller{asker: newAsker(w), interval: interval, share: share}
 }
 
 // poll polls the state, one request at a time, until ctx is done.
@@ -99,7 +97,6 @@ func (p *poller) ask(ctx context.Context) (next time.Duration, ok bool) {
 		return max(p.interval-took, p.share*took), true
 	}
 	p.lose(ctx)
-	p.failing.Failed("Polling the masters of %s failed: %v", p.Name, err)
 	switch {
 	case errors.Is(err, errSilent):
 		next = p.interval
@@ -120,10 +117,10 @@ func (p *poller) apply(ctx context.Context, s *mesos.State, conn *mesos.Conn) {
 	}
 	if !p.connected || p.leader != before {
 		p.since = time.Now()
-		logState("Polling", p.leader, s)
+		log.Infof("Polling %s of %s: %s", p.leader.Endpoint, p.Name, contents(s))
 	}
 	p.connected, p.expecting = true, s.NoAgents() || len(s.RecoveredAgents) > 0
-	p.failing.Recovered("Polling the masters of %s again", p.Name)
+	p.recovered()
 	at, who := time.Now(), p.leader
 	p.emit(ctx, func() { p.applyState(s, who, true, at) })
 }

@@ -86,6 +86,7 @@ func (r *reconciler) ask(ctx context.Context, agents bool) error {
 	}
 	if err == nil {
 		r.unanswered = 0
+		log.Debugf("Reconciled with %s, whole=%v", r.conn.URL.Host, whole)
 		r.failing.Recovered("Reconciled with %s again", r.conn.URL.Host)
 		return nil
 	}
@@ -131,9 +132,10 @@ func (w *Watcher) applyList(s *mesos.State, whole bool, at time.Time) {
 	if whole {
 		w.countMalformed(s)
 	}
-	if n := w.model.Listed(s, whole); n > 0 {
-		w.Observer.Reconciled(n)
-		log.Infof("Reconciled %s: %d differences without an event", w.Name, n)
+	n := w.model.Listed(s, whole)
+	w.Observer.Reconciled(n)
+	if n > 0 {
+		log.Infof("Reconciled %s: %s without an event", w.Name, logstate.Count(n, "difference"))
 	}
 	w.markDirty(at)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/url"
+	"os"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/logstate"
@@ -58,7 +59,7 @@ func (w *Watcher) loadSnapshot(began int64) {
 	if s == nil {
 		return
 	}
-	log.Infof("Loaded the snapshot of %s of %s: %d tasks, %d agents", w.Name, s.Heard.Format(time.RFC3339), len(s.State.Tasks), len(s.State.Agents))
+	log.Infof("Loaded the snapshot of %s of %s: %s", w.Name, s.Heard.Format(time.RFC3339), contents(s.State))
 	w.Resolver.Seed(s.Hosts)
 	w.snapshots.loaded, w.snapshots.after = time.Now(), s.Until
 	// Unless a master has spoken meanwhile, and not in the future, if a clock was put back.
@@ -71,7 +72,7 @@ func (w *Watcher) loadSnapshot(began int64) {
 	}
 	w.model.LoadSnapshot(s.State, w.masterID(w.leader))
 	w.resolveMasters()
-	w.dirtySince = time.Now()
+	w.setDirty(time.Now())
 	w.publish()
 }
 
@@ -146,11 +147,16 @@ func (w *Watcher) save(s *snapshot.Snapshot) bool {
 		write = snapshot.Write
 	}
 	err := write(w.Snapshot.File, s)
-	w.Observer.SnapshotWritten(err)
+	var size int64
+	if info, failed := os.Stat(w.Snapshot.File); failed == nil {
+		size = info.Size()
+	}
+	w.Observer.SnapshotWritten(size, err)
 	if err != nil {
 		w.snapshots.failing.Failed("Writing the snapshot of %s to %s failed: %v", w.Name, w.Snapshot.File, err)
 		return false
 	}
+	log.Debugf("Wrote the snapshot of %s to %s: %s", w.Name, w.Snapshot.File, logstate.Count(int(size), "byte"))
 	w.snapshots.failing.Recovered("Wrote the snapshot of %s to %s again", w.Name, w.Snapshot.File)
 	return true
 }

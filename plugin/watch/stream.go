@@ -12,7 +12,6 @@ import (
 
 	"github.com/calicomesos/calicomesos/plugin/backoff"
 	"github.com/calicomesos/calicomesos/plugin/detector"
-	"github.com/calicomesos/calicomesos/plugin/logstate"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/wake"
 )
@@ -38,7 +37,6 @@ type subscriber struct {
 	asker
 	broken  *backoff.BackOff // after streams that have ended soon
 	evicted *backoff.BackOff // after streams that the master has ended
-	failing logstate.State
 }
 
 // subscribe keeps a stream open until ctx is done.
@@ -47,10 +45,9 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		asker:   newAsker(w),
 		broken:  backoff.New(minBackOff, maxBackOff),
 		evicted: backoff.New(minEvicted, maxEvicted),
-		failing: logstate.State{Log: log},
 	}
 	for ctx.Err() == nil {
-		back, err := s.round(ctx, func(masters *detector.Masters, t mesos.Target) (*url.URL, error) {
+		back, _ := s.round(ctx, func(masters *detector.Masters, t mesos.Target) (*url.URL, error) {
 			return s.stream(ctx, masters, t)
 		})
 		if ctx.Err() != nil {
@@ -58,8 +55,6 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		}
 		if back == nil {
 			back = s.broken
-		} else {
-			s.failing.Failed("Subscribing to a master of %s failed: %v", s.Name, err)
 		}
 		if backoff.Wait(ctx, back.Next(), w.connection.changed) {
 			s.reset()
@@ -210,8 +205,8 @@ func (r *streamReader) begin() {
 	at := time.Now()
 	r.spoke = at
 	r.attempted(r.watching, nil)
-	r.failing.Recovered("Subscribed to a master of %s again", r.Name)
-	logState("Subscribed to", r.leader, r.state)
+	r.recovered()
+	log.Infof("Subscribed to %s of %s: %s", r.leader.Endpoint, r.Name, contents(r.state))
 	state := r.state
 	r.state = nil
 	r.handOver(func() { r.applyState(state, r.leader, false, at) })

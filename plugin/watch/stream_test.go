@@ -503,6 +503,11 @@ func TestElection(t *testing.T) {
 				}
 				e <- detector.Masters{Leader: two, All: both[1:]} // the same leader
 				pass(time.Second)
+				r.mu.Lock()
+				if wantLed := map[bool]int{true: 0, false: 1}[hangs]; r.led != wantLed {
+					t.Errorf("another master led %d times, want %d", r.led, wantLed)
+				}
+				r.mu.Unlock()
 				if asked(two.Host) != 1 {
 					t.Error("the stream was left without need")
 				}

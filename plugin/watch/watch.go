@@ -54,6 +54,8 @@ type Config struct {
 	Poll     time.Duration   // interval at which to poll the state; 0: subscribe
 	Snapshot *SnapshotConfig // nil: none
 	Observer Observer
+	// Advice returns what an operator can do about an error of a master, or "". It may be nil.
+	Advice func(error) string
 }
 
 // Observer is told what a watcher does, for metrics. Any goroutine may call it.
@@ -65,12 +67,15 @@ type Observer interface {
 	// Malformed counts objects of a state that could not be decoded, beyond those of the state
 	// before.
 	Malformed(n int)
-	// Reconciled tells how many objects had changed without an event.
+	// Led tells that another master leads than before.
+	Led()
+	// Reconciled tells that the cluster is as a master has listed it, and how many objects had
+	// changed without an event.
 	Reconciled(differences int)
 	// Published tells how long a change has waited until all sinks had it.
 	Published(delay time.Duration)
-	// SnapshotWritten tells whether a snapshot could be written.
-	SnapshotWritten(err error)
+	// SnapshotWritten tells whether a snapshot could be written, and the size of the file in bytes.
+	SnapshotWritten(size int64, err error)
 }
 
 // Sink takes what a watcher publishes. The loop calls it: it must not block.
@@ -94,9 +99,12 @@ type Status struct {
 // Stats describe a watcher.
 type Stats struct {
 	cluster.Counts
-	Synced bool   // connected to a leader whose state is complete
-	Leader string // host:port of the leader's API as last known, or ""
-	Heard  time.Time
+	Connected bool      // to a leader that has told its state
+	Polled    bool      // it has told it to a poll, not in a stream
+	Synced    bool      // connected to a leader whose state is complete
+	Leader    string    // host:port of the leader's API as last known, or ""
+	Heard     time.Time // when a master last spoke, or the watcher began
+	Dirty     time.Time // when the oldest change came that is not published; zero for none
 }
 
 // Watcher watches a cluster.
@@ -107,6 +115,7 @@ type Watcher struct {
 	done  chan struct{} // closed when Run returns
 	stats atomic.Pointer[Stats]
 	heard atomic.Int64                  // when a master last spoke, or Run began, in Unix nanoseconds
+	dirty atomic.Int64                  // dirtySince for Stats, in Unix nanoseconds, or 0
 	wants atomic.Pointer[cluster.Wants] // of the model
 
 	connection connection
@@ -205,6 +214,9 @@ func (w *Watcher) Do(f func()) {
 func (w *Watcher) Stats() Stats {
 	s := *w.stats.Load()
 	s.Heard = time.Unix(0, w.heard.Load())
+	if dirty := w.dirty.Load(); dirty != 0 {
+		s.Dirty = time.Unix(0, dirty)
+	}
 	return s
 }
 
@@ -291,7 +303,17 @@ func (w *Watcher) tellWants() {
 // markDirty notes that there may be something to publish since at.
 func (w *Watcher) markDirty(at time.Time) {
 	if w.model.Known() && w.dirtySince.IsZero() {
-		w.dirtySince = at
+		w.setDirty(at)
+	}
+}
+
+// setDirty notes when the oldest change came that is not published; the zero time for none.
+func (w *Watcher) setDirty(since time.Time) {
+	w.dirtySince = since
+	if since.IsZero() {
+		w.dirty.Store(0)
+	} else {
+		w.dirty.Store(since.UnixNano())
 	}
 }
 
@@ -310,21 +332,25 @@ func (w *Watcher) publish() bool {
 			w.Observer.Published(time.Since(w.dirtySince))
 		}
 	}
-	w.dirtySince = time.Time{}
+	log.Debugf("Published %s: %s, complete=%v stale=%v", w.Name, logstate.Count(len(changes.Instances), "changed task"), status.Complete, status.Stale)
+	w.setDirty(time.Time{})
 	w.updateStats()
 	return changed
 }
 
 func (w *Watcher) updateStats() {
 	w.stats.Store(&Stats{
-		Counts: w.model.Counts(),
-		Synced: w.connected && w.model.Complete() && !w.doubted,
-		Leader: w.leader.Endpoint,
+		Counts:    w.model.Counts(),
+		Connected: w.connected,
+		Polled:    w.polled,
+		Synced:    w.connected && w.model.Complete() && !w.doubted,
+		Leader:    w.leader.Endpoint,
 	})
 }
 
 // applyMasters applies what the detector has found.
 func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
+	log.Debugf("Found %s of %s: leader %v", logstate.Count(len(m.All), "master"), w.Name, m.Leader)
 	w.model.Elected(m.Contenders, at)
 	w.masters = m
 	w.resolveMasters()
@@ -334,7 +360,11 @@ func (w *Watcher) applyMasters(m detector.Masters, at time.Time) {
 // applyState applies a whole state of a leader.
 func (w *Watcher) applyState(s *mesos.State, who leaderInfo, polled bool, at time.Time) {
 	w.model.State(s, cluster.Leader{ID: w.masterID(who), Certain: who.ID != "", Polled: polled}, at)
+	if w.leader.Endpoint != "" && who.isOther(w.leader) {
+		w.Observer.Led()
+	}
 	w.leader, w.connected, w.polled, w.doubted = who, true, polled, false
+	w.Observer.Reconciled(0)
 	w.countMalformed(s)
 	w.resolveMasters()
 	w.markDirty(at)
@@ -345,7 +375,7 @@ func (w *Watcher) applyState(s *mesos.State, who leaderInfo, polled bool, at tim
 func (w *Watcher) countMalformed(s *mesos.State) {
 	if n := s.Malformed - w.malformed; n > 0 {
 		w.Observer.Malformed(n)
-		log.Warningf("Ignored %d malformed tasks, agents or frameworks of %s", s.Malformed, w.Name)
+		log.Warningf("Ignored %s in the state of %s: tasks, agents or frameworks", logstate.Count(s.Malformed, "malformed object"), w.Name)
 	}
 	w.malformed = s.Malformed
 }

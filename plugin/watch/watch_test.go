@@ -37,6 +37,7 @@ type recorder struct {
 	connected   int // attempts that succeeded
 	malformed   int
 	differences int
+	led         int
 	saves       []error
 	published   []time.Time
 	agents      map[string]bool // that were published
@@ -78,9 +79,15 @@ func (r *recorder) Reconciled(differences int) {
 	r.differences += differences
 }
 
-func (r *recorder) Published(time.Duration) {}
+func (r *recorder) Led() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.led++
+}
 
-func (r *recorder) SnapshotWritten(err error) {
+func (*recorder) Published(time.Duration) {}
+
+func (r *recorder) SnapshotWritten(_ int64, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.saves = append(r.saves, err)
