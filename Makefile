@@ -44,8 +44,8 @@ e2e: build ## test the whole program with real peers (4 minutes; root, installs 
 	test/install-peers.sh
 	$(GO) test -count=1 -tags e2e -v ./test/...
 
-acceptance: build ## test the page in Chromium (1 minute; root, installs Debian packages)
-	test/install-peers.sh chromium
+acceptance: build ## test the page in Chromium, and the dashboard and alerts by Prometheus (1 minute; root, installs Debian packages)
+	test/install-peers.sh chromium prometheus
 	cd test/acceptance && $(GO) test -count=1 -v ./...
 
 soak: build ## fail masters, ZooKeeper and CoreDNS at random for SOAK=1h (as e2e)

@@ -1,5 +1,6 @@
-// Package acceptance tests the page in a real browser. It is a module of its own, since the driver
-// of the browser is a dependency that nobody else needs.
+// Package acceptance tests the page in a real browser, and the dashboard and the alerts with a
+// real Prometheus. It is a module of its own, since nobody else needs the driver of the browser
+// and Grafana's schema.
 package acceptance
 
 import (
