@@ -14,21 +14,22 @@ LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 MODULES = . test/acceptance
 
-.PHONY: help needs-go build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg clean
+.PHONY: help needs-go build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg release clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 # What `bin/coredns -version`, its metrics and its API tell: the tag, or the commit.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
-LDFLAGS = -X github.com/calicomesos/calicomesos.release=$(VERSION) -X github.com/coredns/coredns/coremain.GitCommit=calicomesos-$(VERSION)
+BIN ?= bin
+LDFLAGS = $(STRIP) -X github.com/calicomesos/calicomesos.release=$(VERSION) -X github.com/coredns/coredns/coremain.GitCommit=calicomesos-$(VERSION)
 
 # needs-go says what is missing, where make's "not found" does not.
 needs-go:
 	@command -v $(GO) >/dev/null || { echo "This needs Go 1.26 (https://go.dev/dl), and $(GO) is not in the PATH."; exit 1; }
 
 build: needs-go ## build bin/coredns, bin/mesos-sim and bin/mesos-dns-corefile
-	$(GO) build -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	$(GO) build $(BUILDFLAGS) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/...
 
 run: build ## run CoreDNS on 127.0.0.1:1053 for a simulated cluster, or for MASTER=http://host:5050
 	@test/run.sh '$(subst ','\'',$(MASTER))'
@@ -90,5 +91,10 @@ fuzz: ## run each fuzz target for FUZZTIME executions (3 minutes)
 plugincfg: ## build upstream CoreDNS with the plugin by a line in plugin.cfg (2 minutes)
 	test/plugincfg.sh
 
-clean: ## remove bin/
-	rm -rf bin
+release: needs-go ## make packages, images and archives of VERSION=v1.2.3 in dist/ (4 minutes; root, installs Debian packages)
+	@[ -z "$$(git status --porcelain)" ] || { echo "A release is made of a commit: there are changes that are not committed."; exit 1; }
+	test/install-peers.sh mmark buildah setcap
+	deploy/release.sh '$(VERSION)' dist
+
+clean: ## remove bin/ and dist/
+	rm -rf bin dist

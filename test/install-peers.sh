@@ -14,6 +14,8 @@ for program; do
 	dnsmasq) missing="$missing dnsmasq-base" ;;
 	nginx) missing="$missing nginx-light" ;;
 	zkServer.sh) missing="$missing zookeeper" ;;
+	setcap) missing="$missing libcap2-bin" ;;
+	systemd-nspawn) missing="$missing systemd-container" ;;
 	java) missing="$missing default-jre-headless" ;;
 	*) missing="$missing $program" ;;
 	esac

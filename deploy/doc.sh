@@ -1,0 +1,93 @@
+#!/bin/sh
+# Makes the manual pages, of README.md and of what the programs say of themselves, and what Debian
+# wants in /usr/share/doc.
+#
+#	deploy/doc.sh VERSION DIRECTORY
+set -eu
+
+version=$1
+out=$2
+: "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct)}"
+date=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+
+# page makes a page of Markdown on standard input: page NAME SECTION
+page() {
+	{
+		printf '%%%%%%\ntitle = "%s %s"\narea = "calicomesos %s"\nworkgroup = "CoreDNS"\ndate = %s\n%%%%%%\n\n' "$1" "$2" "$version" "$date"
+		cat
+	} | mmark -man >"$out/$1.$2"
+	gzip -9nf "$out/$1.$2"
+}
+
+# options makes Markdown of the flags that `PROGRAM -h` lists, in the form of Go's package flag:
+# options PROGRAM
+options() {
+	printf '## Options\n'
+	go run "./cmd/$1" -h 2>&1 | awk '
+		/^  -/ { flag = $1; $1 = ""; sub(/^ +/, ""); print "\n**" flag "** " ($0 == "" ? "" : "*" $0 "*"); found = 1; next }
+		/^exit status/ || !found { next }
+		{ sub(/^[ \t]+/, ""); print ":   " $0 }
+	'
+}
+
+# The README without what a reader of the page has done already.
+awk '
+	/^## / { skip = ($2 == "Installation") }
+	skip || /^!\[/ { next }
+	NR == 1 { next }
+	{ gsub(/\(docs\//, "(https://github.com/calicomesos/calicomesos/blob/main/docs/"); print }
+' README.md | page coredns-calicomesos 7
+
+{
+	cat <<END
+## Name
+
+*mesos-sim* - simulates a Mesos master
+
+## Synopsis
+
+**mesos-sim** [*OPTIONS*]
+
+## Description
+
+It serves the Operator API v1 of a master that leads a small cluster, a cluster from a file, a generated one, or a
+recorded stream, until it is interrupted.
+
+END
+	options mesos-sim
+} | page mesos-sim 1
+
+{
+	cat <<END
+## Name
+
+*mesos-dns-corefile* - translates the configuration of Mesos-DNS into a Corefile, or compares both
+
+## Synopsis
+
+**mesos-dns-corefile** [**-credentials** *FILE*] *CONFIG.JSON* >*Corefile*
+
+**mesos-dns-corefile** **-compare** [**-settle** *DURATION*] *OLD-SERVER* *NEW-SERVER*
+
+## Description
+
+END
+	# What its help says between the usage and the flags.
+	go run ./cmd/mesos-dns-corefile -h 2>&1 | awk '/^  -/ { exit } /^Usage/ || /^  / { next } { print }'
+	options mesos-dns-corefile
+} | page mesos-dns-corefile 1
+
+gzip -9nc CHANGELOG.md >"$out/changelog.gz"
+printf 'calicomesos (%s) stable; urgency=medium\n\n  * /usr/share/doc/calicomesos/changelog.gz has what changed.\n\n -- The calicomesos authors <calicomesos@users.noreply.github.com>  %s\n' \
+	"$version" "$(date -u -d "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')" | gzip -9nc >"$out/changelog.Debian.gz"
+cat >"$out/copyright" <<END
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: calicomesos
+Source: https://github.com/calicomesos/calicomesos
+Comment: calicomesos.cdx.json beside this file lists the modules that are linked in, with their licenses.
+
+Files: *
+Copyright: 2026 The calicomesos authors
+License: Apache-2.0
+ On Debian, /usr/share/common-licenses/Apache-2.0 has the text.
+END

@@ -1,0 +1,92 @@
+#!/bin/sh
+# Builds the packages, images and archives of a version into a directory, with a bill of
+# materials and checksums. From one commit it makes the same octets each time, on one version of
+# Debian.
+#
+#	deploy/release.sh VERSION DIRECTORY
+set -eu
+
+version=${1#v}
+out=$2
+if ! printf '%s\n' "$version" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?'; then
+	echo "release: \"$1\" must be a semantic version, such as v1.2.3" >&2
+	exit 2
+fi
+
+NFPM=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+CYCLONEDX=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+
+# The time in all that is made is that of the commit.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+umask 022
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# archive packs a directory: archive DIRECTORY FILE.tar[.gz]
+archive() {
+	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$1" -cf - . |
+		case $2 in
+		*.gz) gzip -9n ;;
+		*) cat ;;
+		esac >"$2"
+}
+
+# programs builds the programs for an architecture: programs ARCH
+programs() {
+	CGO_ENABLED=0 GOOS=linux GOARCH=$1 make --no-print-directory build VERSION="v$version" \
+		BIN="$work/$1" BUILDFLAGS='-trimpath -buildvcs=false' STRIP='-s -w -buildid='
+}
+
+# packages makes the packages for an architecture: packages ARCH
+packages() {
+	for packager in deb rpm; do
+		ARCH=$1 VERSION=$version BUILD=$work/$1 DOC=$work/doc \
+			go run "$NFPM" package --config deploy/nfpm.yaml --packager "$packager" --target "$out"
+	done
+}
+
+# tarball makes the archive for an architecture: tarball ARCH
+tarball() {
+	name=calicomesos_${version}_linux_$1
+	mkdir -p "$work/tar/$name/man"
+	cp "$work/$1/coredns" "$work/$1/mesos-sim" "$work/$1/mesos-dns-corefile" LICENSE README.md CHANGELOG.md "$work/tar/$name"
+	cp "$work"/doc/*.[17].gz "$work/tar/$name/man"
+	cp -r docs deploy "$work/tar/$name"
+	archive "$work/tar" "$out/$name.tar.gz"
+	rm -r "$work/tar"
+}
+
+# image makes the image for an architecture, as an archive of OCI's layout: image ARCH
+image() {
+	context=$work/image-$1
+	mkdir -p "$context/state"
+	cp "$work/$1/coredns" /etc/ssl/certs/ca-certificates.crt deploy/image/Corefile "$context"
+	setcap cap_net_bind_service=+ep "$context/coredns"
+	set -- "$1" --root "$work/storage" --runroot "$work/run" --storage-driver vfs
+	arch=$1
+	shift
+	buildah "$@" build --isolation chroot --arch "$arch" --timestamp "$SOURCE_DATE_EPOCH" --quiet \
+		--label org.opencontainers.image.title=calicomesos \
+		--label org.opencontainers.image.version="$version" \
+		--label org.opencontainers.image.source=https://github.com/calicomesos/calicomesos \
+		-f deploy/image/Dockerfile -t "calicomesos:$version" "$context"
+	buildah "$@" push --quiet "calicomesos:$version" "oci:$work/oci-$arch:$version"
+	archive "$work/oci-$arch" "$out/calicomesos_${version}_image_$arch.tar"
+}
+
+mkdir -p "$work/doc"
+deploy/doc.sh "$version" "$work/doc"
+go run "$CYCLONEDX" app -json -licenses -noserial -main cmd/coredns -output "$work/doc/calicomesos.cdx.json" .
+cp "$work/doc/calicomesos.cdx.json" "$out/calicomesos_$version.cdx.json"
+for arch in amd64 arm64; do
+	programs "$arch"
+	packages "$arch"
+	tarball "$arch"
+	image "$arch"
+done
+cd "$out"
+rm -f SHA256SUMS
+sha256sum calicomesos*"$version"* >SHA256SUMS
