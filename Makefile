@@ -14,7 +14,7 @@ LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 MODULES = . test/acceptance
 
-.PHONY: help needs-go build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg release clean
+.PHONY: help needs-go build run test e2e acceptance soak lint bench bench-baseline bench-e2e bench-quick fuzz plugincfg release release-test clean
 
 help: ## this list
 	@grep -E '^[a-z0-9-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,11 +57,11 @@ lint: ## run gofmt, vet, go mod tidy, actionlint and golangci-lint (3 minutes)
 	@unformatted="$$(gofmt -l .)"; if [ -n "$$unformatted" ]; then echo "not formatted:" $$unformatted; exit 1; fi
 	@for module in $(MODULES); do \
 		echo "$$module"; \
-		(cd $$module && $(GO) vet -tags e2e ./... && $(GO) mod tidy -diff) || exit 1; \
+		(cd $$module && $(GO) vet -tags e2e,release ./... && $(GO) mod tidy -diff) || exit 1; \
 	done
 	$(GO) run $(ACTIONLINT)
 	@for module in $(MODULES); do \
-		(cd $$module && $(GO) run $(LINT) run --build-tags e2e ./...) || exit 1; \
+		(cd $$module && $(GO) run $(LINT) run --build-tags e2e,release ./...) || exit 1; \
 	done
 
 bench: ## compare benchmarks with docs/performance/baseline.txt; BENCH=ServeDNS selects (15 minutes)
@@ -95,6 +95,10 @@ release: needs-go ## make packages, images and archives of VERSION=v1.2.3 in dis
 	@[ -z "$$(git status --porcelain)" ] || { echo "A release is made of a commit: there are changes that are not committed."; exit 1; }
 	test/install-peers.sh mmark buildah setcap
 	deploy/release.sh '$(VERSION)' dist
+
+release-test: ## build releases, compare, install, boot and run them (6 minutes; root, installs Debian packages)
+	test/install-peers.sh mmark buildah setcap podman dig curl lintian rpm man debootstrap systemd-nspawn script
+	$(GO) test -count=1 -tags release -timeout 20m -v ./test/release
 
 clean: ## remove bin/ and dist/
 	rm -rf bin dist

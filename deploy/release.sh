@@ -25,14 +25,9 @@ out=$(cd "$out" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# archive packs a directory: archive DIRECTORY FILE.tar[.gz]
-archive() {
-	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -C "$1" -cf - . |
-		case $2 in
-		*.gz) gzip -9n ;;
-		*) cat ;;
-		esac >"$2"
-}
+# The tools, built so that what they tell of themselves is the same as well.
+CGO_ENABLED=0 GOBIN=$work/tools go install -trimpath "$NFPM"
+CGO_ENABLED=0 GOBIN=$work/tools go install -trimpath "$CYCLONEDX"
 
 # programs builds the programs for an architecture: programs ARCH
 programs() {
@@ -40,11 +35,20 @@ programs() {
 		BIN="$work/$1" BUILDFLAGS='-trimpath -buildvcs=false' STRIP='-s -w -buildid='
 }
 
+# materials lists the modules in coredns, among which are those of the other programs, and their
+# licenses. It asks no proxy: that has the project's own module once it is released, and then the list
+# would be another. So it warns that it has no license for that.
+materials() {
+	GOPROXY=off "$work/tools/cyclonedx-gomod" bin -json -licenses -std -noserial -notimestamp -version "v$version" \
+		-output "$work/doc/calicomesos.cdx.json" "$work/amd64/coredns"
+	cp "$work/doc/calicomesos.cdx.json" "$out/calicomesos_$version.cdx.json"
+}
+
 # packages makes the packages for an architecture: packages ARCH
 packages() {
 	for packager in deb rpm; do
 		ARCH=$1 VERSION=$version BUILD=$work/$1 DOC=$work/doc \
-			go run "$NFPM" package --config deploy/nfpm.yaml --packager "$packager" --target "$out"
+			"$work/tools/nfpm" package --config deploy/nfpm.yaml --packager "$packager" --target "$out"
 	done
 }
 
@@ -55,34 +59,40 @@ tarball() {
 	cp "$work/$1/coredns" "$work/$1/mesos-sim" "$work/$1/mesos-dns-corefile" LICENSE README.md CHANGELOG.md "$work/tar/$name"
 	cp "$work"/doc/*.[17].gz "$work/tar/$name/man"
 	cp -r docs deploy "$work/tar/$name"
-	archive "$work/tar" "$out/$name.tar.gz"
+	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX --owner=0 --group=0 --numeric-owner \
+		-C "$work/tar" -cf - "$name" | gzip -9n >"$out/$name.tar.gz"
 	rm -r "$work/tar"
 }
 
-# image makes the image for an architecture, as an archive of OCI's layout: image ARCH
+# image makes the image for an architecture, as an archive for `podman load` or `docker load`:
+# image ARCH
 image() {
 	context=$work/image-$1
 	mkdir -p "$context/state"
-	cp "$work/$1/coredns" /etc/ssl/certs/ca-certificates.crt deploy/image/Corefile "$context"
+	install -m 0755 "$work/$1/coredns" "$context"
+	install -m 0644 /etc/ssl/certs/ca-certificates.crt deploy/image/Corefile "$context"
 	setcap cap_net_bind_service=+ep "$context/coredns"
-	set -- "$1" --root "$work/storage" --runroot "$work/run" --storage-driver vfs
-	arch=$1
-	shift
-	buildah "$@" build --isolation chroot --arch "$arch" --timestamp "$SOURCE_DATE_EPOCH" --quiet \
+	builder build --isolation chroot --arch "$1" --timestamp "$SOURCE_DATE_EPOCH" --quiet \
 		--label org.opencontainers.image.title=calicomesos \
 		--label org.opencontainers.image.version="$version" \
 		--label org.opencontainers.image.source=https://github.com/calicomesos/calicomesos \
 		-f deploy/image/Dockerfile -t "calicomesos:$version" "$context"
-	buildah "$@" push --quiet "calicomesos:$version" "oci:$work/oci-$arch:$version"
-	archive "$work/oci-$arch" "$out/calicomesos_${version}_image_$arch.tar"
+	archive=$out/calicomesos_${version}_image_$1.tar
+	rm -f "$archive" # buildah would not write over it
+	builder push --quiet "calicomesos:$version" "docker-archive:$archive:calicomesos:$version"
+}
+
+# builder is buildah with nothing outside of $work.
+builder() {
+	buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs "$@"
 }
 
 mkdir -p "$work/doc"
 deploy/doc.sh "$version" "$work/doc"
-go run "$CYCLONEDX" app -json -licenses -noserial -main cmd/coredns -output "$work/doc/calicomesos.cdx.json" .
-cp "$work/doc/calicomesos.cdx.json" "$out/calicomesos_$version.cdx.json"
+programs amd64
+programs arm64
+materials
 for arch in amd64 arm64; do
-	programs "$arch"
 	packages "$arch"
 	tarball "$arch"
 	image "$arch"

@@ -16,6 +16,8 @@ for program; do
 	zkServer.sh) missing="$missing zookeeper" ;;
 	setcap) missing="$missing libcap2-bin" ;;
 	systemd-nspawn) missing="$missing systemd-container" ;;
+	man) missing="$missing man-db" ;;
+	script) missing="$missing bsdextrautils bsdutils" ;;
 	java) missing="$missing default-jre-headless" ;;
 	*) missing="$missing $program" ;;
 	esac
