@@ -88,7 +88,7 @@ fuzz: ## run each fuzz target for FUZZTIME executions (3 minutes)
 		$(GO) test -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x ./$${target%:*} || exit 1; \
 	done
 
-plugincfg: ## build upstream CoreDNS with the plugin by a line in plugin.cfg (2 minutes)
+plugincfg: ## build upstream CoreDNS with the plugin as docs/installing.md says (2 minutes)
 	test/plugincfg.sh
 
 release: needs-go ## make packages, images and archives of VERSION=v1.2.3 in dist/ (4 minutes; root, installs Debian packages)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,9 +57,13 @@ func onLoopback(t *testing.T, corefile, master, primary, dir string) string {
 		corefile = regexp.MustCompile(`transfer from \S+:1053\b`).ReplaceAllString(corefile, "transfer from "+primary)
 		return strings.ReplaceAll(strings.ReplaceAll(corefile, ":1053", ":0"), ":0 {", ":0 {\n bind 127.0.0.1")
 	}
-	corefile = regexp.MustCompile(`/(etc|var/lib)/coredns/`).ReplaceAllString(corefile, dir+"/")
+	corefile = regexp.MustCompile(`/(etc|var/lib)/(coredns|calicomesos)/`).ReplaceAllString(corefile, dir+"/")
 	corefile = regexp.MustCompile(`forward \. \S+`).ReplaceAllString(corefile, "forward . "+primary)
 	corefile = regexp.MustCompile(`:(1053|9153|8181)\b`).ReplaceAllString(corefile, ":0")
+	corefile = regexp.MustCompile(`(?m)^(\.|mesos dcos\.thisdcos\.directory) \{`).ReplaceAllStringFunc(corefile, func(line string) string {
+		return strings.ReplaceAll(line, " ", ":0 ")
+	})
+	corefile = regexp.MustCompile(`(?m)^(\s*ready)$`).ReplaceAllString(corefile, "$1 127.0.0.1:0")
 	corefile = regexp.MustCompile(`master .*`).ReplaceAllString(corefile, "master "+master)
 	corefile = regexp.MustCompile(`\n\s*tls_servername .*`).ReplaceAllString(corefile, "") // the simulated master has no TLS
 	if !strings.Contains(corefile, "master ") {
@@ -76,9 +81,15 @@ func onLoopback(t *testing.T, corefile, master, primary, dir string) string {
 	return corefile
 }
 
-// TestCorefiles starts every Corefile in the documents and the example, and asks it.
-func TestCorefiles(t *testing.T) {
-	corefiles := map[string]string{"Corefile.example": read(t, "Corefile.example")}
+// shipped has every Corefile in the documents, the example, and those of the package and the image.
+func shipped(t *testing.T) map[string]string {
+	t.Helper()
+	corefiles := map[string]string{}
+	for _, name := range []string{"Corefile.example", "deploy/package/Corefile", "deploy/image/Corefile"} {
+		corefiles[name] = read(t, name)
+	}
+	corefiles["deploy/package/Corefile, with all"] =
+		regexp.MustCompile(`(?m)^(\s*)# (credentials|cache|loop|forward)`).ReplaceAllString(corefiles["deploy/package/Corefile"], "$1$2")
 	documents, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
 	if err != nil {
 		t.Fatal(err)
@@ -92,9 +103,14 @@ func TestCorefiles(t *testing.T) {
 			corefiles[fmt.Sprintf("%s %d", filepath.Base(document), i+1)] = block[1]
 		}
 	}
-	if len(corefiles) < 7 {
+	if len(corefiles) < 10 {
 		t.Fatalf("only %d Corefiles", len(corefiles))
 	}
+	return corefiles
+}
+
+// TestCorefiles starts every Corefile that is shipped, and asks it.
+func TestCorefiles(t *testing.T) {
 	m := mesostest.NewMaster(15 * time.Second)
 	mesostest.NewTutorial(m)
 	master := mesostest.Start(m)
@@ -106,7 +122,7 @@ func TestCorefiles(t *testing.T) {
 	}
 	defer primary.Stop()
 	defer primary.ShutdownCallbacks()
-	for name, corefile := range corefiles {
+	for name, corefile := range shipped(t) {
 		t.Run(name, func(t *testing.T) {
 			if strings.Contains(corefile, "forward .") && !strings.Contains(corefile, "loop\n") {
 				t.Error("one question would become thousands where the server forwards to itself")
@@ -132,6 +148,28 @@ func TestCorefiles(t *testing.T) {
 				return ""
 			})
 		})
+	}
+}
+
+// TestDeployments holds the definitions for Marathon and Mesos against the image that they run.
+func TestDeployments(t *testing.T) {
+	image, corefile := read(t, "deploy/image/Dockerfile"), read(t, "deploy/image/Corefile")
+	state := regexp.MustCompile(`snapshot (\S+)/`).FindStringSubmatch(corefile)
+	command := regexp.MustCompile(`CMD \[(.*)\]`).FindStringSubmatch(image)
+	variable := regexp.MustCompile(`\{\$(\w+)\}`).FindStringSubmatch(corefile)
+	if state == nil || command == nil || variable == nil || !strings.Contains(corefile, "ready\n") || !strings.Contains(image, "state "+state[1]+"\n") {
+		t.Fatalf("the image has %q, %q, %q", state, command, variable)
+	}
+	for _, name := range []string{"deploy/marathon.json", "deploy/mesos-task.json"} {
+		text := read(t, name)
+		if !json.Valid([]byte(text)) {
+			t.Errorf("%s is not JSON", name)
+		}
+		for _, want := range []string{state[1] + `"`, command[1] + "]", `"` + variable[1] + `"`, `"path": "/ready"`, `"port": 8181`} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s has no %s", name, want)
+			}
+		}
 	}
 }
 

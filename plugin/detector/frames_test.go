@@ -259,3 +259,41 @@ func FuzzRun(f *testing.F) {
 		elect(t, frames)
 	})
 }
+
+// TestHasSession looks at a session before and after its member is lost.
+func TestHasSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		z := &ZooKeeper{Servers: []string{"zk:2181"}, Path: "/mesos"}
+		member, conn := net.Pipe()
+		reachable := true
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			z.run(ctx, func(context.Context, string, string) (net.Conn, error) {
+				if !reachable {
+					return nil, errors.New("unreachable")
+				}
+				reachable = false
+				go serve(member, [][]byte{session(10_000), list, get, list, get}, func() {})
+				return conn, nil
+			}, func(Masters) {})
+		}()
+		if z.HasSession() {
+			t.Error("there is a session from the start")
+		}
+		synctest.Wait()
+		if !z.HasSession() {
+			t.Error("there is no session")
+		}
+		member.Close()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if z.HasSession() {
+			t.Error("there is a session without a member")
+		}
+		cancel()
+		<-ended
+	})
+}
