@@ -632,3 +632,22 @@ func BenchmarkServeDNS(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkServeDNS_Large answers for an app of 5,000 instances over UDP, to a client that can
+// receive 1232 octets: a part of them, in turn, as CoreDNS fits it into the message.
+func BenchmarkServeDNS_Large(b *testing.B) {
+	c := directState(b, bigState(b, 5_000, 5_000))
+	for _, bc := range popular[:2] {
+		b.Run(strings.TrimSuffix(bc.name, "3"), func(b *testing.B) {
+			msg := new(dns.Msg).SetQuestion(fmt.Sprintf(bc.question, 0), bc.qtype)
+			msg.SetEdns0(1232, false)
+			ctx, client := b.Context(), request.NewScrubWriter(msg, &nobody{})
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := c.ServeDNS(ctx, client, msg); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -50,7 +50,7 @@ func (o *clusterOptions) complete() error {
 	}
 	for _, endpoint := range o.masterArgs {
 		if err := o.addMaster(endpoint); err != nil {
-			return fmt.Errorf("property \"master\": %w", err)
+			return &propertyError{"master", err}
 		}
 	}
 	return nil

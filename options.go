@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -87,7 +88,7 @@ func parse(c *caddy.Controller) (*options, error) {
 	if err := parseZones(o, c.RemainingArgs()); err != nil {
 		return nil, c.Err(err.Error())
 	}
-	seen := make(map[string]bool)
+	lines := make(map[string]int) // of the properties so far
 	for c.NextBlock() {
 		name := c.Val()
 		p, ok := properties[name]
@@ -95,10 +96,10 @@ func parse(c *caddy.Controller) (*options, error) {
 		if !ok {
 			return nil, c.Errf("unknown property %q: must be one of %s", name, strings.Join(slices.Sorted(maps.Keys(properties)), ", "))
 		}
-		if seen[name] && !p.repeats {
+		if lines[name] > 0 && !p.repeats {
 			return nil, c.Errf("property %q is repeated", name)
 		}
-		seen[name] = true
+		lines[name] = c.Line()
 		if err := p.checkNumber(args); err != nil {
 			return nil, c.Errf("property %q %v", name, err)
 		}
@@ -116,10 +117,23 @@ func parse(c *caddy.Controller) (*options, error) {
 		return nil, c.Errf("%q appears more than once in a server block", pluginName)
 	}
 	if err := o.complete(servedBy(c)); err != nil {
+		if p, ok := errors.AsType[*propertyError](err); ok && lines[p.name] > 0 {
+			return nil, fmt.Errorf("%s:%d - Error during parsing: %w", c.File(), lines[p.name], err) // as c.Err has it
+		}
 		return nil, c.Err(err.Error())
 	}
 	return o, nil
 }
+
+// propertyError is an error of a property that depends on others, so that it is found after the
+// stanza's end.
+type propertyError struct {
+	name string
+	err  error
+}
+
+// Error implements error.
+func (e *propertyError) Error() string { return fmt.Sprintf("property %q: %v", e.name, e.err) }
 
 // checkNumber checks the number of arguments.
 func (p *property) checkNumber(args []string) error {

@@ -54,7 +54,7 @@ func (o *options) completeZones() error {
 		}
 	}
 	if err := o.completeNS(); err != nil {
-		return fmt.Errorf("property \"ns\": %w", err)
+		return &propertyError{"ns", err}
 	}
 	if len(o.zones[reverse]) > 0 {
 		if len(o.zones[mesosDNS]) == 0 {
@@ -64,7 +64,7 @@ func (o *options) completeZones() error {
 	}
 	for _, z := range o.fall.Zones {
 		if !slices.ContainsFunc(o.allOrigins(), func(origin string) bool { return related(z, origin) }) {
-			return fmt.Errorf("property \"fallthrough\": no name of %q is in a zone of the stanza", z)
+			return &propertyError{"fallthrough", fmt.Errorf("no name of %q is in a zone of the stanza", z)}
 		}
 	}
 	return o.completeVHosts()

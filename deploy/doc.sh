@@ -30,13 +30,36 @@ options() {
 	'
 }
 
-# The README without what a reader of the page has done already.
-awk '
-	/^## / { skip = ($2 == "Installation") }
-	skip || /^!\[/ { next }
-	NR == 1 { next }
-	{ gsub(/\(docs\//, "(https://github.com/calicomesos/calicomesos/blob/main/docs/"); print }
-' README.md | page coredns-calicomesos 7
+# The README without what a reader of the page has done already. Tables are lists, since a terminal is
+# narrow, and links are to where the packages have the documents.
+{
+	awk '
+		/^## / { skip = ($2 == "Installation" || $2 == "See") }
+		skip || /^!\[/ || NR == 1 { next }
+		/^\|-/ { next }
+		/^\|/ {
+			if (!table++) next
+			split($0, cell, " \\| ")
+			sub(/^\| /, "", cell[1]); sub(/ \|$/, "", cell[2])
+			print "\n" cell[1] "\n:   " cell[2]
+			next
+		}
+		{ table = 0; print }
+	' README.md | sed -E 's|\[[^]]*\]\((docs/[^)]*)\)|`/usr/share/doc/calicomesos/\1`|g; s|^deploy/ has|`/usr/share/doc/calicomesos/deploy` has|'
+	cat <<END
+## Files
+
+\`/etc/calicomesos/Corefile\`, \`/var/lib/calicomesos\`
+:   What the service \`calicomesos\` of the packages serves, and where it keeps its snapshot.
+
+\`/usr/share/doc/calicomesos\`
+:   The documents, alerts and a dashboard for Prometheus and Grafana.
+
+## See Also
+
+mesos-sim(1), mesos-dns-corefile(1); https://coredns.io for CoreDNS's own plugins and options.
+END
+} | page coredns-calicomesos 7
 
 {
 	cat <<END
@@ -51,10 +74,21 @@ awk '
 ## Description
 
 It serves the Operator API v1 of a master that leads a small cluster, a cluster from a file, a generated one, or a
-recorded stream, until it is interrupted.
+recorded stream, until it is interrupted. The small cluster has nginx, three instances that stay, wanderer, which moves every
+five seconds, and others.
+
+## Examples
+
+\`mesos-sim\` in one terminal, and in another
+
+~~~ sh
+dig @127.0.0.1 +short nginx.marathon.mesos
+dig @127.0.0.1 +short wanderer.marathon.mesos
+~~~
 
 END
 	options mesos-sim
+	printf '\n## See Also\n\ncoredns-calicomesos(7)\n'
 } | page mesos-sim 1
 
 {
@@ -75,6 +109,7 @@ END
 	# What its help says between the usage and the flags.
 	go run ./cmd/mesos-dns-corefile -h 2>&1 | awk '/^  -/ { exit } /^Usage/ || /^  / { next } { print }'
 	options mesos-dns-corefile
+	printf '\n## See Also\n\ncoredns-calicomesos(7), and \`/usr/share/doc/calicomesos/docs/migrating.md\`\n'
 } | page mesos-dns-corefile 1
 
 gzip -9nc CHANGELOG.md >"$out/changelog.gz"

@@ -27,9 +27,10 @@ The first translates the configuration of Mesos-DNS. What has no equivalent is s
 error. A secret that stands in it is written to FILE (ZooKeeper's to FILE.zk), and never printed.
 
 The second asks both servers, by TCP, for every name that the HTTP API of either lists, and prints
-what differs and why: addresses and targets, not TTLs or their order. A server is ADDRESS[:PORT][,API-ADDRESS:PORT]: port 53, and port 8123 of the
-same address, if nothing else is said. It ends with status 1 if a difference has no reason that is
-known, or if one of them does not list its names.
+what differs and why: addresses and targets, not TTLs or their order. A server is
+ADDRESS[:PORT][,API-ADDRESS:PORT]: port 53, and port 8123 of the same address, if nothing else is
+said. It ends with status 1 if a difference has no reason that is known, or if one of them does not
+list its names.
 
 `
 

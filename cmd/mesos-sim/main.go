@@ -1,4 +1,4 @@
-// Command mesos-sim is a simulated Mesos master. It serves the tutorial's small cluster, a
+// Command mesos-sim is a simulated Mesos master. It serves a small cluster, a
 // cluster from a file, a large cluster whose tasks move, or a recorded stream.
 package main
 
@@ -39,7 +39,7 @@ func main() {
 	log.SetPrefix("mesos-sim: ")
 	var o options
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:5050", "address to serve the Operator API on")
-	flag.StringVar(&o.cluster, "cluster", "", "file with a v1 GET_STATE in JSON to serve, instead of the tutorial's cluster")
+	flag.StringVar(&o.cluster, "cluster", "", "file with a v1 GET_STATE in JSON to serve, instead of a small cluster with nginx.marathon")
 	flag.StringVar(&o.replay, "replay", "", "recorded stream to serve, with its index in FILE.index")
 	flag.Float64Var(&o.speed, "speed", 1, "factor by which to replay faster than recorded")
 	flag.IntVar(&o.tasks, "tasks", 0, "serve a generated cluster of this many tasks")

@@ -18,6 +18,7 @@ purge)
 		deb-systemd-helper unmask calicomesos.service >/dev/null
 	fi
 	rm -rf /var/lib/calicomesos
+	rm -f /etc/calicomesos/*.credentials* # no secret stays
 	rmdir --ignore-fail-on-non-empty /etc/calicomesos 2>/dev/null || true # it may be gone
 	;;
 esac

@@ -41,7 +41,7 @@ var (
 	// errForeign is returned for a file that is not a snapshot. Write does not replace it.
 	errForeign = errors.New("not a snapshot of calicomesos")
 	// errCluster is returned by Write for a snapshot that shares no endpoint with the new one.
-	errCluster = errors.New("it is of another cluster")
+	errCluster = errors.New("it is of another cluster: move it away")
 	// errTorn is returned for a snapshot that lacks a part, or whose parts were changed.
 	errTorn = errors.New("torn snapshot: its checksum does not match")
 
@@ -132,9 +132,9 @@ func createTemporary(file string) (syncWriter, error) {
 	return os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*.tmp")
 }
 
-// leftOver is the age at which a temporary file is of a process that has ended, since no
-// write takes so long.
-const leftOver = time.Hour
+// leftOver is the age at which a temporary file is of a process that has ended, since none waits so
+// long for the disk. A process that is started again and again must not fill it.
+const leftOver = 5 * time.Minute
 
 // removeLeftOver removes the temporary files of processes that were killed.
 func removeLeftOver(file string) {

@@ -66,7 +66,7 @@ func newAsker(w *Watcher) asker {
 }
 
 // recovered logs that a state has come after rounds that have failed.
-func (a *asker) recovered() { a.failing.Recovered("Received the state of %s again", a.Name) }
+func (a *asker) recovered() { a.failing.Recovered("Received the state of %s", a.Name) }
 
 // fail logs why a round has failed: a line for each master.
 func (a *asker) fail(failures []failure) {

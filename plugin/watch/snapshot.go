@@ -86,7 +86,7 @@ func (w *Watcher) readSnapshot() *snapshot.Snapshot {
 	case err != nil:
 		log.Warningf("Ignored the snapshot %s: %v", w.Snapshot.File, err)
 	case !s.Of(w.Snapshot.Endpoints):
-		log.Warningf("Ignored the snapshot %s: it is of another cluster", w.Snapshot.File)
+		log.Warningf("Ignored the snapshot %s: it is of another cluster, and stays until it is moved away", w.Snapshot.File)
 	default:
 		return s
 	}
