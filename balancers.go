@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 
@@ -246,9 +247,10 @@ func (t *target) look(h hosts) {
 
 // addressesOf returns the addresses of a name in a zone.
 func addressesOf(gen *zone.Generation, rel, name string) []netip.Addr {
+	const octets = maxAddrs * net.IPv6len // of so many addresses, and more is not needed
 	var addrs []netip.Addr
 	for _, typ := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range gen.Lookup(rel, name, typ, 0, maxAddrs+1).Answer {
+		for _, rr := range gen.Lookup(rel, name, typ, 0, octets).Answer {
 			switch rr := rr.(type) {
 			case *dns.A:
 				addr, _ := netip.AddrFromSlice(rr.A.To4())

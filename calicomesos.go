@@ -140,7 +140,7 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 		return notReady(r), true
 	}
 	state := &request.Request{W: w, Req: r}
-	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state)/minRecord+1)
+	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state))
 	if !gen.Certain(&res) {
 		c.counts[z].response(dns.RcodeServerFailure, gen.Stale())
 		return notReady(r), true
@@ -228,7 +228,6 @@ func extendedError(code uint16) *dns.OPT {
 
 const (
 	maxUDP     = 65535 - 8 - 20 // octets that a UDP packet can carry over IPv4
-	minRecord  = 16             // octets of the smallest record, an address
 	optionRoom = 64             // octets for EDNS options that other plugins add, such as *nsid*
 	tsigRoom   = 400            // octets for a TSIG record: two names and a MAC
 )

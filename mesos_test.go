@@ -82,9 +82,9 @@ func TestSilentAgents(t *testing.T) {
 		m.Load(state)
 		pass(6 * time.Minute)
 		zone := p.zones[mesosDNS][0].Current()
-		got := zone.Lookup("slave", "slave.mesos.", dns.TypeA, 0, 4096).Answer
-		if len(got) != 2 || rdata(got[1]) != "172.24.197.103" || zone.Lookup("db-prod.marathon", "", dns.TypeA, 0, 4096).Exists {
-			t.Errorf("agents are %v, a task of the one that left exists: %v", got, zone.Lookup("db-prod.marathon", "", dns.TypeA, 0, 4096).Exists)
+		got := zone.Lookup("slave", "slave.mesos.", dns.TypeA, 0, dns.MaxMsgSize).Answer
+		if len(got) != 2 || rdata(got[1]) != "172.24.197.103" || zone.Lookup("db-prod.marathon", "", dns.TypeA, 0, dns.MaxMsgSize).Exists {
+			t.Errorf("agents are %v, a task of the one that left exists: %v", got, zone.Lookup("db-prod.marathon", "", dns.TypeA, 0, dns.MaxMsgSize).Exists)
 		}
 		pass(10 * time.Minute)
 		if n := testutil.ToFloat64(differencesTotal.WithLabelValues("test")); n != 2 {
@@ -352,7 +352,7 @@ func TestUnknownReference(t *testing.T) {
 		m.Load(state) // without an event
 		m.AddTask(tut.Task(mesostest.App{Name: "late", Network: "calico"}, "late.1", 2, "192.168.1.1"))
 		exists := func() bool {
-			return p.zones[mesosDNS][0].Current().Lookup("late.marathon", "", dns.TypeA, 0, 4096).Exists
+			return p.zones[mesosDNS][0].Current().Lookup("late.marathon", "", dns.TypeA, 0, dns.MaxMsgSize).Exists
 		}
 		pass(4 * time.Second)
 		if exists() {
@@ -381,7 +381,7 @@ func TestPolled(t *testing.T) {
 		pass(time.Second)
 		tut.Wander(m)
 		pass(10 * time.Second)
-		if got := p.zones[mesosDNS][0].Current().Lookup("wanderer.marathon", "x.", dns.TypeA, 0, 4096).Answer; len(got) != 1 || rdata(got[0]) != "192.168.50.201" {
+		if got := p.zones[mesosDNS][0].Current().Lookup("wanderer.marathon", "x.", dns.TypeA, 0, dns.MaxMsgSize).Answer; len(got) != 1 || rdata(got[0]) != "192.168.50.201" {
 			t.Errorf("wanderer is at %v", got)
 		}
 		published = 0
@@ -485,7 +485,7 @@ func TestSickMasters(t *testing.T) {
 				pass(time.Minute)
 				at := func(name string) string {
 					var all []string
-					for _, rr := range p.zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, 4096).Answer {
+					for _, rr := range p.zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, dns.MaxMsgSize).Answer {
 						all = append(all, rdata(rr))
 					}
 					return strings.Join(all, " ")

@@ -313,7 +313,7 @@ func TestFrameworkBelow_Excluded(t *testing.T) {
 	for i, c := range []cluster.Change[*cluster.Framework]{{New: mine}, {New: other}, {Old: other}, {New: framework("3", "a.marathon", "")}} {
 		p.Publish(&cluster.Changes{Frameworks: []cluster.Change[*cluster.Framework]{c}}, watch.Status{Complete: true})
 		for name, want := range map[string]int{"marathon": 1, "a.marathon": 0} {
-			if got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, 9).Answer); got != want {
+			if got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, dns.MaxMsgSize).Answer); got != want {
 				t.Errorf("after change %d %s has %d addresses", i, name, got)
 			}
 		}
@@ -348,7 +348,7 @@ func TestFrameworkBelow(t *testing.T) {
 		p.Publish(&cluster.Changes{Frameworks: []cluster.Change[*cluster.Framework]{c}}, watch.Status{Complete: true})
 		for j, name := range names {
 			want := present[j] && (j == 0 || j == 3 || j == 1 && !present[0] || j == 2 && !present[0] && !present[1])
-			got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, 9).Answer) == 1
+			got := len(zones[mesosDNS][0].Current().Lookup(name, "x.", dns.TypeA, 0, dns.MaxMsgSize).Answer) == 1
 			if got != want {
 				t.Fatalf("with %v: %s has an address: %v", present, name, got)
 			}

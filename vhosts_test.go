@@ -152,7 +152,7 @@ func (c *claimsOf) publish(status watch.Status, running bool) {
 // look answers for a name in the zone acme.org.
 func (c *claimsOf) look(rel string) (addrs []netip.Addr, exists bool) {
 	gen := c.zones[vhost][0].Current()
-	return addressesOf(gen, rel, rel+".acme.org."), gen.Lookup(rel, rel+".acme.org.", dns.TypeA, 0, 10).Exists
+	return addressesOf(gen, rel, rel+".acme.org."), gen.Lookup(rel, rel+".acme.org.", dns.TypeA, 0, dns.MaxMsgSize).Exists
 }
 
 // knownHosts are hosts that were looked up, with their addresses.
@@ -181,7 +181,7 @@ func TestClaims_LookedUp(t *testing.T) {
 	c.publish(watch.Status{Complete: true}, true)
 	certain := func(name string) bool {
 		gen := c.zones[vhost][0].Current()
-		r := gen.Lookup(name, name+".acme.org.", dns.TypeA, 0, 10)
+		r := gen.Lookup(name, name+".acme.org.", dns.TypeA, 0, dns.MaxMsgSize)
 		return gen.Certain(&r)
 	}
 	if certain("mytask") || !certain("nobody") || c.zones[vhost][0].Current().Whole() {

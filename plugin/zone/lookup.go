@@ -21,8 +21,9 @@ type Result struct {
 // Lookup answers a question for rel, a name relative to the origin in lower case. The
 // records in Answer are owned by qname, the name as it was asked. SRV records are rotated:
 // rotate, modulo their number, is the index of the first. Their addresses follow in the
-// same order. Of a larger set most records are returned, in turn by rotate.
-func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most int) Result {
+// same order. Of a set that is larger than a message of these octets, a part is returned that does
+// not fit either, in turn by rotate.
+func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octets int) Result {
 	if g.zone.Dashes {
 		rel = Dashed(rel)
 	}
@@ -40,9 +41,9 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, most
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		r.Answer = g.makeRRs(window(ofType(rrs, qtype), rotate, most), qname)
+		r.Answer = g.makeRRs(window(ofType(rrs, qtype), rotate, octets/minRecord+1), qname)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate, most)
+		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate, octets)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
@@ -92,6 +93,12 @@ type addressRR struct {
 	octets [net.IPv4len]byte
 }
 
+// Octets of a record in a message, with its owner compressed.
+const (
+	minRecord  = 16 // of the smallest, an address
+	minService = 19 // of an SRV record, without the text of its target, which is not compressed (RFC 2782)
+)
+
 // window returns rrs, or most of them from the index rotate on, modulo their number.
 func window(rrs []rr, rotate uint32, most int) []rr {
 	if len(rrs) <= most {
@@ -106,30 +113,32 @@ func window(rrs []rr, rotate uint32, most int) []rr {
 
 // services returns SRV records and the addresses of their targets, in few allocations,
 // since every question makes its answer anew.
-func (g *Generation) services(rrs []rr, qname string, rotate uint32, most int) (answer, additional []dns.RR) {
+func (g *Generation) services(rrs []rr, qname string, rotate uint32, octets int) (answer, additional []dns.RR) {
 	if len(rrs) == 0 {
 		return nil, nil
 	}
-	rrs = window(rrs, rotate, most)
 	first := int(rotate % uint32(len(rrs)))
-	length := 0
-	for i := range rrs {
-		length += g.zone.length(rrs[i].target())
+	n, length := 0, 0
+	for n < len(rrs) && n*minService+length <= octets {
+		length += g.zone.length(rrs[(first+n)%len(rrs)].target())
+		n++
 	}
 	// One record more: CoreDNS appends the OPT record.
-	all := make([]dns.RR, 0, 2*len(rrs)+1)
-	services := make([]serviceRR, len(rrs))
+	all := make([]dns.RR, 0, 2*n+1)
+	services := make([]serviceRR, n)
 	var names strings.Builder
 	names.Grow(length)
-	for i := range rrs {
+	for i := range services {
 		r := &rrs[(first+i)%len(rrs)]
 		start := names.Len()
 		g.zone.write(&names, r.target())
 		services[i].srv = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port(), Target: names.String()[start:]}
 		all = append(all, &services[i].srv)
 	}
-	all = g.appendTargets(all, services, rrs, first)
-	return all[:len(rrs):len(rrs)], all[len(rrs):]
+	if n == len(rrs) { // else they do not fit
+		all = g.appendTargets(all, services, rrs, first)
+	}
+	return all[:n:n], all[n:]
 }
 
 // appendTargets appends the addresses of the services' targets, each target once.

@@ -420,14 +420,19 @@ func TestLookup_Most(t *testing.T) {
 	for i := range 10 {
 		tx.Add(Rel("x"), Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})))
 		tx.Add(Rel("x"), Service(Rel(fmt.Sprintf("t%d", i)), 80))
+		tx.Add(Rel(fmt.Sprintf("t%d", i)), Address(netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})))
 	}
 	tx.Publish(now, Status{Complete: true})
 	for _, qtype := range []uint16{dns.TypeA, dns.TypeSRV} {
 		times := make(map[string]int)
+		octets := 3 * minRecord
+		if qtype == dns.TypeSRV {
+			octets = 3 * (minService + len("t0.mesos."))
+		}
 		for rotate := range uint32(100) {
-			r := z.Current().Lookup("x", "x.mesos.", qtype, rotate, 4)
-			if len(r.Answer) != 4 {
-				t.Fatalf("%d records", len(r.Answer))
+			r := z.Current().Lookup("x", "x.mesos.", qtype, rotate, octets)
+			if len(r.Answer) != 4 || len(r.Additional) != 0 { // for which there is no room
+				t.Fatalf("%d records, and %d", len(r.Answer), len(r.Additional))
 			}
 			for _, rr := range r.Answer {
 				times[rr.String()]++
