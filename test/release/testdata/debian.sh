@@ -85,8 +85,11 @@ same "can bind low ports and nothing else" 0000000000000400 sed -n 's/^CapEff:\t
 same "has a state directory" "750 calicomesos" stat -c '%a %U' /var/lib/calicomesos
 eventually "writes a snapshot" "600 calicomesos" stat -c '%a %U' /var/lib/calicomesos/mesos.snapshot
 printf 'principal secret' >/etc/calicomesos/mesos.credentials
+printf 'zk://127.0.0.1:2181/mesos' >/etc/calicomesos/mesos.credentials.zk
 systemd-tmpfiles --create calicomesos.conf
-same "keeps credentials to itself" "640 root calicomesos" stat -c '%a %U %G' /etc/calicomesos/mesos.credentials
+for file in mesos.credentials mesos.credentials.zk; do
+	same "keeps $file to itself" "640 root calicomesos" stat -c '%a %U %G' "/etc/calicomesos/$file"
+done
 same "has a unit without faults" "" systemd-analyze verify --man=no calicomesos.service
 check "can do little harm" systemd-analyze security --threshold=20 calicomesos
 check "can do little harm by its unit alone" systemd-analyze security --offline=true --threshold=20 /usr/lib/systemd/system/calicomesos.service
@@ -127,7 +130,6 @@ check "leaves settings" grep -q "ttl 7" /etc/calicomesos/Corefile
 check "leaves its state" test -s /var/lib/calicomesos/mesos.snapshot
 check "installs once more" install 2
 eventually "answers as before" "$nginx" addresses nginx.marathon.mesos
-rm /etc/calicomesos/mesos.credentials
 check "is purged" apt-get -q -y purge calicomesos
 check "has no settings" absent /etc/calicomesos
 check "has no state" absent /var/lib/calicomesos
