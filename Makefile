@@ -92,6 +92,7 @@ plugincfg: ## build upstream CoreDNS with the plugin as docs/installing.md says 
 	test/plugincfg.sh
 
 release: needs-go ## make packages, images and archives of VERSION=v1.2.3 in dist/ (4 minutes; root, installs Debian packages)
+	@[ '$(origin VERSION)' != file ] || { echo "Say which: make release VERSION=v1.2.3"; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "A release is made of a commit: there are changes that are not committed."; exit 1; }
 	test/install-peers.sh mmark buildah setcap
 	deploy/release.sh '$(VERSION)' dist

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Builds the packages, images and archives of a version into a directory, with a bill of
-# materials and checksums. From one commit it makes the same octets each time, on one version of
-# Debian.
+# materials and checksums, all of them or none. From one commit it makes the same octets each time,
+# with one version of Go and of Debian.
 #
 #	deploy/release.sh VERSION DIRECTORY
 set -eu
 
 version=${1#v}
-out=$2
+target=$2
 if ! printf '%s\n' "$version" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?'; then
 	echo "release: \"$1\" must be a semantic version, such as v1.2.3" >&2
 	exit 2
@@ -19,10 +19,11 @@ CYCLONEDX=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 # The time in all that is made is that of the commit.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
+export GOFLAGS=-buildvcs=false # whatever the person's are
 umask 022
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
 work=$(mktemp -d)
+out=$work/out
+mkdir "$out"
 trap 'rm -rf "$work"' EXIT
 
 # The tools, built so that what they tell of themselves is the same as well.
@@ -78,7 +79,6 @@ image() {
 		--label org.opencontainers.image.source=https://github.com/calicomesos/calicomesos \
 		-f deploy/image/Dockerfile -t "calicomesos:$version" "$context"
 	archive=$out/calicomesos_${version}_image_$1.tar
-	rm -f "$archive" # buildah would not write over it
 	builder push --quiet "calicomesos:$version" "docker-archive:$archive:calicomesos:$version"
 }
 
@@ -97,6 +97,6 @@ for arch in amd64 arm64; do
 	tarball "$arch"
 	image "$arch"
 done
-cd "$out"
-rm -f SHA256SUMS
-sha256sum calicomesos*"$version"* >SHA256SUMS
+(cd "$out" && sha256sum -- * >SHA256SUMS)
+mkdir -p "$target"
+cp "$out"/* "$target"
