@@ -94,11 +94,11 @@ plugincfg: ## build upstream CoreDNS with the plugin as docs/installing.md says 
 release: needs-go ## make packages, images and archives of VERSION=v1.2.3 in dist/ (4 minutes; root, installs Debian packages)
 	@[ '$(origin VERSION)' != file ] || { echo "Say which: make release VERSION=v1.2.3"; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "A release is made of a commit: there are changes that are not committed."; exit 1; }
-	test/install-peers.sh mmark buildah setcap
-	deploy/release.sh '$(VERSION)' dist
+	test/install-peers.sh mmark buildah setcap ca-certificates
+	deploy/release.sh '$(VERSION)' 'dist/$(VERSION)'
 
 release-test: ## build releases, compare, install, boot and run them (6 minutes; root, installs Debian packages)
-	test/install-peers.sh mmark buildah setcap podman dig curl lintian rpm man debootstrap systemd-nspawn script
+	test/install-peers.sh mmark buildah setcap ca-certificates podman dig curl lintian rpm man debootstrap systemd-nspawn script
 	$(GO) test -count=1 -tags release -timeout 20m -v ./test/release
 
 clean: ## remove bin/ and dist/

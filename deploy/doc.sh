@@ -19,16 +19,19 @@ page() {
 	gzip -9nf "$out/$1.$2"
 }
 
-# options makes Markdown of the flags that `PROGRAM -h` lists, in the form of Go's package flag:
-# options PROGRAM
+# options makes Markdown of the flags in the help of a program, in the form of Go's package flag:
+# options HELP
 options() {
 	printf '## Options\n'
-	go run "./cmd/$1" -h 2>&1 | awk '
+	printf '%s\n' "$1" | awk '
 		/^  -/ { flag = $1; $1 = ""; sub(/^ +/, ""); print "\n**" flag "** " ($0 == "" ? "" : "*" $0 "*"); found = 1; next }
 		/^exit status/ || !found { next }
 		{ sub(/^[ \t]+/, ""); print ":   " $0 }
 	'
 }
+
+sim=$(go run ./cmd/mesos-sim -h 2>&1)
+corefile=$(go run ./cmd/mesos-dns-corefile -h 2>&1)
 
 # The README without what a reader of the page has done already. Tables are lists, since a terminal is
 # narrow, and links are to where the packages have the documents.
@@ -87,7 +90,7 @@ dig @127.0.0.1 +short wanderer.marathon.mesos
 ~~~
 
 END
-	options mesos-sim
+	options "$sim"
 	printf '\n## See Also\n\ncoredns-calicomesos(7)\n'
 } | page mesos-sim 1
 
@@ -107,14 +110,14 @@ END
 
 END
 	# What its help says between the usage and the flags.
-	go run ./cmd/mesos-dns-corefile -h 2>&1 | awk '/^  -/ { exit } /^Usage/ || /^  / { next } { print }'
-	options mesos-dns-corefile
+	printf '%s\n' "$corefile" | awk '/^  -/ { exit } /^Usage/ || /^  / { next } { print }'
+	options "$corefile"
 	printf '\n## See Also\n\ncoredns-calicomesos(7), and \`/usr/share/doc/calicomesos/docs/migrating.md\`\n'
 } | page mesos-dns-corefile 1
 
 gzip -9nc CHANGELOG.md >"$out/changelog.gz"
 printf 'calicomesos (%s) stable; urgency=medium\n\n  * /usr/share/doc/calicomesos/changelog.gz has what changed.\n\n -- The calicomesos authors <calicomesos@users.noreply.github.com>  %s\n' \
-	"$version" "$(date -u -d "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')" | gzip -9nc >"$out/changelog.Debian.gz"
+	"$(echo "$version" | tr - "~")" "$(date -u -d "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')" | gzip -9nc >"$out/changelog.Debian.gz"
 cat >"$out/copyright" <<END
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: calicomesos

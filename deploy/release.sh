@@ -8,7 +8,7 @@ set -eu
 
 version=${1#v}
 target=$2
-if ! printf '%s\n' "$version" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?'; then
+if ! printf '%s\n' "$version" | grep -Eqx '[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z]+(\.[0-9A-Za-z]+)*)?'; then
 	echo "release: \"$1\" must be a semantic version, such as v1.2.3" >&2
 	exit 2
 fi
@@ -19,12 +19,24 @@ CYCLONEDX=github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 # The time in all that is made is that of the commit.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
-export GOFLAGS=-buildvcs=false # whatever the person's are
+# Whatever the person's are.
+export GOFLAGS=-buildvcs=false GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT='' GOFIPS140=off GOWORK=off LC_ALL=C.UTF-8 TZ=UTC
 umask 022
 work=$(mktemp -d)
 out=$work/out
 mkdir "$out"
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+
+# What git has, and is to have: no file that it ignores.
+export GIT_INDEX_FILE="$work/index"
+git add -A
+git archive --format=tar -o "$work/source.tar" "$(git write-tree)"
+mkdir "$work/source"
+tar -C "$work/source" -xf "$work/source.tar"
+cd "$work/source"
 
 # The tools, built so that what they tell of themselves is the same as well.
 CGO_ENABLED=0 GOBIN=$work/tools go install -trimpath "$NFPM"
@@ -61,7 +73,8 @@ tarball() {
 	cp "$work"/doc/*.[17].gz "$work/tar/$name/man"
 	cp -r docs deploy "$work/tar/$name"
 	tar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --mode=u=rwX,go=rX --owner=0 --group=0 --numeric-owner \
-		-C "$work/tar" -cf - "$name" | gzip -9n >"$out/$name.tar.gz"
+		-C "$work/tar" -cf "$work/$name.tar" "$name"
+	gzip -9nc "$work/$name.tar" >"$out/$name.tar.gz"
 	rm -r "$work/tar"
 }
 
@@ -71,9 +84,11 @@ image() {
 	context=$work/image-$1
 	mkdir -p "$context/state"
 	install -m 0755 "$work/$1/coredns" "$context"
-	install -m 0644 /etc/ssl/certs/ca-certificates.crt deploy/image/Corefile "$context"
+	install -m 0644 deploy/image/Corefile "$context"
+	# Debian's, and none that this host trusts besides.
+	cat /usr/share/ca-certificates/mozilla/*.crt >"$context/ca-certificates.crt"
 	setcap cap_net_bind_service=+ep "$context/coredns"
-	builder build --isolation chroot --arch "$1" --timestamp "$SOURCE_DATE_EPOCH" --quiet \
+	builder build --format oci --layers=false --isolation chroot --arch "$1" --timestamp "$SOURCE_DATE_EPOCH" --quiet \
 		--label org.opencontainers.image.title=calicomesos \
 		--label org.opencontainers.image.version="$version" \
 		--label org.opencontainers.image.source=https://github.com/calicomesos/calicomesos \
@@ -98,5 +113,5 @@ for arch in amd64 arm64; do
 	image "$arch"
 done
 (cd "$out" && sha256sum -- * >SHA256SUMS)
-mkdir -p "$target"
-cp "$out"/* "$target"
+cp "$out"/calicomesos* "$target"
+cp "$out/SHA256SUMS" "$target" # last: with it they are whole

@@ -6,7 +6,7 @@ set -eu
 [ $# -gt 0 ] || set -- dig kdig named unbound dnsmasq haproxy nginx prometheus zkServer.sh java
 missing=
 for program; do
-	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || command -v "$program" >/dev/null && continue
+	[ -x "/usr/sbin/$program" ] || [ -x "/usr/share/zookeeper/bin/$program" ] || [ "$program" = ca-certificates ] && [ -d /usr/share/ca-certificates/mozilla ] || command -v "$program" >/dev/null && continue
 	case $program in
 	dig) missing="$missing bind9-dnsutils" ;;
 	kdig) missing="$missing knot-dnsutils" ;;
@@ -32,6 +32,7 @@ if [ ! -e "$policy" ]; then
 	printf '#!/bin/sh\nexit 101\n' >"$policy"
 	chmod +x "$policy"
 	trap 'rm -f "$policy"' EXIT
+	trap 'exit 1' HUP INT TERM
 fi
 apt-get update -q
 # shellcheck disable=SC2086 # a list of packages

@@ -50,6 +50,15 @@ git_clone() {
 	chmod -R u+w coredns
 }
 
+# inOrder looks whether those that pass questions on are asked before the plugin, and those that answer
+# after it: inOrder PLUGIN.CFG
+inOrder() {
+	local before after
+	before=$(sed '/^calicomesos:/,$d' "$1" | grep -cE '^(cache|rewrite|metadata|transfer):')
+	after=$(sed '1,/^calicomesos:/d' "$1" | grep -cE '^(file|secondary|loop|forward):')
+	[ "$before $after" = "4 4" ] || { echo "plugin.cfg has it at the wrong place" >&2; return 1; }
+}
+
 # check runs the lines for a release of CoreDNS: check VERSION NAME
 check() {
 	echo "CoreDNS $1, $2"
@@ -63,7 +72,7 @@ check() {
 			build=${build/"$with_hosts"/"sed -i /^hosts:/d plugin.cfg"$'\n'"$without_hosts"}
 		fi
 		eval "${build//v1.15.0/$1}"
-		grep -B 1 -A 1 -n calicomesos plugin.cfg
+		inOrder plugin.cfg
 		printf '.:0 {\n bind 127.0.0.1\n calicomesos {\n  nonsense\n }\n}\n' >Corefile
 		{ ./coredns -conf Corefile 2>&1 || true; } | grep 'unknown property "nonsense"'
 	)
@@ -73,8 +82,8 @@ proxy
 GOPROXY=file://$work/proxy,$(go env GOPROXY)
 GONOSUMDB=$module
 export GOPROXY GONOSUMDB
-releases=$(cd "$work" && go list -m -versions "$upstream" | tr ' ' '\n' | sed -n '/^v1\.15\.0$/,$p')
+releases=$(cd "$work" && go list -m -versions "$upstream" | tr ' ' '\n' | sed -n '/^v1\.15\.0$/,$p' | grep -v -- -)
 for release in $releases; do
 	check "$release" with-hosts
+	check "$release" without-hosts
 done
-check v1.15.0 without-hosts

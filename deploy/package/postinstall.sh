@@ -4,8 +4,8 @@
 set -e
 
 case "$1" in
-configure | 1 | 2) ;;
-*) exit 0 ;; # a failed removal or upgrade of Debian's
+configure | abort-* | [1-9]*) ;; # also after a removal or an upgrade that failed
+*) exit 0 ;;
 esac
 
 if command -v systemd-sysusers >/dev/null; then
@@ -17,18 +17,19 @@ fi
 if command -v deb-systemd-helper >/dev/null; then
 	deb-systemd-helper unmask calicomesos.service >/dev/null || true
 	if deb-systemd-helper --quiet was-enabled calicomesos.service; then
-		deb-systemd-helper enable calicomesos.service >/dev/null
+		deb-systemd-helper enable calicomesos.service >/dev/null || true
 	else
-		deb-systemd-helper update-state calicomesos.service >/dev/null
+		deb-systemd-helper update-state calicomesos.service >/dev/null || true
 	fi
 elif [ "$1" = 1 ] && command -v systemctl >/dev/null; then
-	systemctl --no-reload preset calicomesos.service
+	systemctl --no-reload preset calicomesos.service || true
 fi
 
 [ -d /run/systemd/system ] || exit 0
-systemctl daemon-reload
+# A service that cannot be started, such as a masked one, does not make the package a broken one.
+systemctl daemon-reload || true
 if command -v deb-systemd-invoke >/dev/null; then
-	deb-systemd-invoke restart calicomesos.service
+	deb-systemd-invoke restart calicomesos.service || true
 else
-	systemctl try-restart calicomesos.service
+	systemctl try-restart calicomesos.service || true
 fi

@@ -7,17 +7,11 @@ if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || true # it may be gone as well
 fi
 case "$1" in
-remove)
-	if command -v deb-systemd-helper >/dev/null; then
-		deb-systemd-helper mask calicomesos.service >/dev/null
-	fi
-	;;
 purge)
 	if command -v deb-systemd-helper >/dev/null; then
-		deb-systemd-helper purge calicomesos.service >/dev/null
-		deb-systemd-helper unmask calicomesos.service >/dev/null
+		deb-systemd-helper purge calicomesos.service >/dev/null || true
 	fi
-	rm -rf /var/lib/calicomesos
+	rm -rf /var/lib/calicomesos 2>/dev/null || true # the directory may be a mount
 	rm -f /etc/calicomesos/*.credentials* # no secret stays
 	rmdir --ignore-fail-on-non-empty /etc/calicomesos 2>/dev/null || true # it may be gone
 	;;

@@ -10,7 +10,7 @@ esac
 [ -d /run/systemd/system ] || exit 0
 
 if command -v deb-systemd-invoke >/dev/null; then
-	deb-systemd-invoke stop calicomesos.service
+	deb-systemd-invoke stop calicomesos.service || true # it may be gone
 else
-	systemctl --no-reload disable --now calicomesos.service
+	systemctl --no-reload disable --now calicomesos.service || true
 fi

@@ -3,6 +3,7 @@
 package release
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -43,8 +44,20 @@ func TestImage_Contents(t *testing.T) {
 		if config.Architecture != arch || !strings.Contains(manifest[0].RepoTags[0], "calicomesos:"+first) {
 			t.Errorf("%s: %+v is for %s", arch, manifest, config.Architecture)
 		}
+		layer := filepath.Join(dir, manifest[0].Layers[0])
+		program := filepath.Join(dir, "program")
+		tool(t, "sh", "-c", `tar -xOf "$0" coredns >"$1"`, layer, program)
+		file, err := elf.Open(program)
+		if err != nil || file.Machine != map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[arch] {
+			t.Errorf("%s: the program is for %v, %v", arch, file.Machine, err)
+		}
+		// Debian's authorities, and none that this host trusts besides.
+		authorities := tool(t, "tar", "-xOf", layer, "etc/ssl/certs/ca-certificates.crt")
+		if want := tool(t, "sh", "-c", "cat /usr/share/ca-certificates/mozilla/*.crt"); authorities != want || len(want) < 100_000 {
+			t.Errorf("%s: the image trusts others than Debian does", arch)
+		}
 		var files []string
-		for line := range strings.Lines(tool(t, "tar", "-tf", filepath.Join(dir, manifest[0].Layers[0]))) {
+		for line := range strings.Lines(tool(t, "tar", "-tf", layer)) {
 			files = append(files, strings.TrimSpace(line))
 		}
 		if got, want := strings.Join(files, " "),

@@ -128,7 +128,7 @@ func TestChecksums(t *testing.T) {
 func TestReproducible(t *testing.T) {
 	checkout, dir := filepath.Join(scratch, "other", "checkout"), filepath.Join(scratch, "again")
 	tool(t, "sh", "-c", `umask 077; mkdir -p "$0" && tar -C ../.. --exclude=./bin --exclude=./dist -cf - . | tar -C "$0" --no-same-permissions -xf -`, checkout)
-	if err := release(checkout, first, dir, "TZ=Asia/Tokyo", "LC_ALL=C", "GOCACHE="+filepath.Join(scratch, "cache")); err != nil {
+	if err := release(checkout, first, dir, "TZ=Asia/Tokyo", "LC_ALL=C", "GOAMD64=v2", "GOFLAGS=-buildvcs=false", "BUILDAH_LAYERS=true", "GOCACHE="+filepath.Join(scratch, "cache")); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(filepath.Join(built(t, firstRelease), "SHA256SUMS"))
@@ -146,7 +146,7 @@ func TestReproducible(t *testing.T) {
 
 // TestVersion says no to what is no semantic version.
 func TestVersion(t *testing.T) {
-	for _, version := range []string{"", "1", "1.2", "v1.2.3;", "d938503", "1.2.3+x"} {
+	for _, version := range []string{"", "1", "1.2", "v1.2.3;", "d938503", "1.2.3+x", "0.1.0-3-gaee1bb3", "1.2.3-"} {
 		if err := release("../..", version, filepath.Join(scratch, "none")); err == nil || !strings.Contains(err.Error(), "must be a semantic version") {
 			t.Errorf("%q: %v", version, err)
 		}
