@@ -200,12 +200,17 @@ func secondary(t *testing.T) string {
 	return pc.LocalAddr().String()
 }
 
-// ask asks for an address, and wants the rcode.
+// ask asks for the A records of a name until the response code is as wanted: the state may be subscribed
+// to and not published yet.
 func ask(t *testing.T, addr, name string, want int) {
-	answer, err := dns.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), addr)
-	if err != nil || answer.Rcode != want {
-		t.Fatalf("%s: %v %v", name, answer, err)
-	}
+	t.Helper()
+	loopback.Eventually(t, func() string {
+		r, err := dns.Exchange(new(dns.Msg).SetQuestion(name, dns.TypeA), addr)
+		if err != nil || r.Rcode != want {
+			return fmt.Sprintf("%s: %v, %v", name, r, err)
+		}
+		return ""
+	})
 }
 
 // axfr transfers a zone, and returns the number of messages that it takes.
