@@ -66,7 +66,7 @@ func TestDocuments_Properties(t *testing.T) {
 	}
 }
 
-// TestDocuments_Reasons holds docs/operating.md to the reasons of what is not published.
+// TestDocuments_Reasons compares the reasons in docs/operating.md with the program's.
 func TestDocuments_Reasons(t *testing.T) {
 	_, rows, _ := strings.Cut(document(t, "docs/operating.md", "## What is not published"), "\n|---|")
 	got := foundIn("(?m)^\\| `(\\w+)` \\|", rows)

@@ -125,8 +125,7 @@ func parse(c *caddy.Controller) (*options, error) {
 	return o, nil
 }
 
-// propertyError is an error of a property that depends on others, so that it is found after the
-// stanza's end.
+// propertyError is an error of a property that can be checked only once the whole stanza is read.
 type propertyError struct {
 	name string
 	err  error

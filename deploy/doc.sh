@@ -25,7 +25,7 @@ options() {
 	printf '## Options\n'
 	printf '%s\n' "$1" | awk '
 		/^  -/ { flag = $1; $1 = ""; sub(/^ +/, ""); print "\n**" flag "** " ($0 == "" ? "" : "*" $0 "*"); found = 1; next }
-		/^exit status/ || !found { next }
+		!found { next }
 		{ sub(/^[ \t]+/, ""); print ":   " $0 }
 	'
 }

@@ -32,6 +32,7 @@ target=$(cd "$target" && pwd)
 
 # What git has, and is to have: no file that it ignores.
 export GIT_INDEX_FILE="$work/index"
+git read-tree HEAD
 git add -A
 git archive --format=tar -o "$work/source.tar" "$(git write-tree)"
 mkdir "$work/source"
@@ -45,7 +46,7 @@ CGO_ENABLED=0 GOBIN=$work/tools go install -trimpath "$CYCLONEDX"
 # programs builds the programs for an architecture: programs ARCH
 programs() {
 	CGO_ENABLED=0 GOOS=linux GOARCH=$1 make --no-print-directory build VERSION="v$version" \
-		BIN="$work/$1" BUILDFLAGS='-trimpath -buildvcs=false' STRIP='-s -w -buildid='
+		BIN="$work/$1" BUILDFLAGS=-trimpath STRIP='-s -w -buildid='
 }
 
 # materials lists the modules in coredns, among which are those of the other programs, and their

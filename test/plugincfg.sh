@@ -18,13 +18,14 @@ end() {
 	rm -rf "$work" "$cache/$module@$version" "$cache/cache/download/$module/@v/$version".*
 }
 
-# lines prints the shell lines of docs/installing.md that have a word in them: lines WORD
-lines() {
-	awk -v word="$1" '/^~~~ sh$/ { block = ""; within = 1; next } /^~~~$/ { if (within && index(block, word)) printf "%s", block; within = 0 }
-		within { block = block $0 "\n" }' docs/installing.md
+# block prints the shell block of docs/installing.md that has some words in it: block WORDS
+block() {
+	awk -v words="$1" '/^~~~ sh$/ { text = ""; within = 1; next }
+		/^~~~$/ { if (within && index(text, words)) printf "%s", text; within = 0 }
+		within { text = text $0 "\n" }' docs/installing.md
 }
-build=$(lines "git clone --depth 1")
-without_hosts=$(lines "0,/^")
+build=$(block "git clone --depth 1")
+without_hosts=$(block "0,/^")
 [ -n "$build" ] && [ -n "$without_hosts" ]
 
 # proxy makes a module proxy, in files, that has this checkout as a version.
@@ -35,6 +36,7 @@ proxy() {
 	echo "{\"Version\": \"$version\"}" >"$versions/$version.info"
 	cp go.mod "$versions/$version.mod"
 	export GIT_INDEX_FILE=$work/index
+	git read-tree HEAD
 	git add -A
 	tree=$(git write-tree)
 	unset GIT_INDEX_FILE

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the user, enables the service and starts it. Debian calls it with "configure", RPM with the number of
-# versions that are installed.
+# Makes the user, enables the service and starts it. Debian calls it with "configure", RPM with the
+# number of versions that are installed.
 set -e
 
 case "$1" in

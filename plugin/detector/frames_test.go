@@ -281,17 +281,17 @@ func TestHasSession(t *testing.T) {
 			}, func(Masters) {})
 		}()
 		if z.HasSession() {
-			t.Error("there is a session from the start")
+			t.Error("has a session before it connects")
 		}
 		synctest.Wait()
 		if !z.HasSession() {
-			t.Error("there is no session")
+			t.Error("has no session with a member that answers")
 		}
 		member.Close()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if z.HasSession() {
-			t.Error("there is a session without a member")
+			t.Error("keeps the session of a member that is lost")
 		}
 		cancel()
 		<-ended

@@ -63,7 +63,7 @@ func TestRPM(t *testing.T) {
 	scripts := tool(t, "rpm", "-qp", "--scripts", one(t, dir, "*.x86_64.rpm"))
 	for _, want := range []string{"postinstall", "preuninstall", "postuninstall"} {
 		if !strings.Contains(scripts, want+" scriptlet (using /bin/sh)") {
-			t.Errorf("there is no %s", want)
+			t.Errorf("the script %s is missing", want)
 		}
 	}
 }
@@ -124,8 +124,8 @@ func TestDebian(t *testing.T) {
 	tool(t, "cp", "testdata/packages.service", filepath.Join(root, "etc/systemd/system"))
 	tool(t, "systemctl", "--root", root, "enable", "packages.service")
 
-	// It has no network, its own processes, and its own /run, so that it is of no concern to this host's
-	// systemd, if it has one. Without a terminal systemd ends at once. The unit powers it off.
+	// It has its own processes, its own /run and no network, and so cannot touch this host's systemd.
+	// Without a terminal systemd ends at once. The unit powers it off.
 	boot := `mount -t tmpfs tmpfs /run && exec systemd-nspawn -q -b -D "$0" --private-network --register=no --keep-unit -- --log-target=console`
 	console := tool(t, "timeout", "300", "script", "-qec", `unshare -m sh -c '`+boot+`' `+root, "/dev/null")
 

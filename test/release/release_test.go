@@ -144,7 +144,7 @@ func TestReproducible(t *testing.T) {
 	}
 }
 
-// TestVersion says no to what is no semantic version.
+// TestVersion refuses what is not a semantic version.
 func TestVersion(t *testing.T) {
 	for _, version := range []string{"", "1", "1.2", "v1.2.3;", "d938503", "1.2.3+x", "0.1.0-3-gaee1bb3", "1.2.3-"} {
 		if err := release("../..", version, filepath.Join(scratch, "none")); err == nil || !strings.Contains(err.Error(), "must be a semantic version") {
@@ -200,7 +200,7 @@ func TestArchives(t *testing.T) {
 		}
 		for _, file := range []string{"README.md", "LICENSE", "CHANGELOG.md", "man/coredns-calicomesos.7.gz", "docs/names.md", "deploy/alerts.yaml", "deploy/marathon.json"} {
 			if len(files[name+"/"+file]) == 0 {
-				t.Errorf("%s: there is no %s", arch, file)
+				t.Errorf("%s: %s is missing", arch, file)
 			}
 		}
 	}
@@ -233,7 +233,7 @@ func TestMaterials(t *testing.T) {
 		listed[c.Name] = c
 	}
 	if listed["std"].Version == "" {
-		t.Error("there is no standard library")
+		t.Error("the standard library is missing")
 	}
 	name := "calicomesos_" + first + "_linux_amd64"
 	files := unpacked(t, filepath.Join(dir, name+".tar.gz"))
