@@ -86,7 +86,7 @@ func TestBrace(t *testing.T) {
 
 // TestParse_Line names the line of a property whose error is found after the stanza's end.
 func TestParse_Line(t *testing.T) {
-	for _, property := range []string{"master 127.0.0.1:99999", "ns nginx.marathon.mesos", "fallthrough example.org"} {
+	for _, property := range []string{"master 127.0.0.1:99999", "ns nginx.marathon.mesos", "fallthrough example.org", "vhosts acme.org to lb.acme.org for *"} {
 		_, err := parseStanza(pluginName + " mesos {\n ttl 5\n " + property + "\n health\n}")
 		if err == nil || !strings.Contains(err.Error(), ":3 - Error during parsing: property") {
 			t.Errorf("%s: %v", property, err)

@@ -382,7 +382,7 @@ func (o *options) completeVHosts() error {
 	for _, line := range o.rules.vhosts {
 		for _, name := range line.names {
 			if origin, _ := o.rules.claimable(name.fqdn); origin != "" {
-				return fmt.Errorf("property \"vhosts\": the target %q is in the zone %q of \"vhosts\" itself", name.host, origin)
+				return &propertyError{"vhosts", fmt.Errorf("the target %q is in the zone %q of \"vhosts\" itself", name.host, origin)}
 			}
 		}
 	}
