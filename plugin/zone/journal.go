@@ -3,6 +3,7 @@ package zone
 import (
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/miekg/dns"
 )
@@ -30,29 +31,34 @@ type changeset struct {
 // recordsOf are records of one name.
 type recordsOf struct {
 	name Name
-	rrs  []rr
+	sets
 }
 
-// newChangeset returns the changeset between two serials, of the nodes that a transaction
-// touched.
-func newChangeset(from, to uint32, touched []touch) *changeset {
-	c := &changeset{from: from, to: to}
-	for _, t := range touched {
-		for s := range Sub(subs) {
-			before, now, name := t.before.served(s), t.now.served(s), Name{t.now.rel, s}
-			c.removed = c.append(c.removed, name, without(before, now))
-			c.added = c.append(c.added, name, without(now, before))
-		}
+// add notes what was answered for a name, and what is now.
+func (c *changeset) add(name Name, before, now sets) {
+	if c == nil {
+		return
 	}
-	return c
+	name.Rel = strings.Clone(name.Rel) // without its page
+	c.removed = c.append(c.removed, name, before.without(now))
+	c.added = c.append(c.added, name, now.without(before))
 }
 
-func (c *changeset) append(to []recordsOf, name Name, rrs []rr) []recordsOf {
-	if len(rrs) == 0 {
+func (c *changeset) append(to []recordsOf, name Name, s sets) []recordsOf {
+	if s == "" {
 		return to
 	}
-	c.records += len(rrs)
-	return append(to, recordsOf{name, rrs})
+	c.records += s.count()
+	return append(to, recordsOf{name, s})
+}
+
+// journal returns the journal of the next generation. before is the serial of the last one.
+func (tx *Tx) journal(before uint32) []*changeset {
+	if tx.diff == nil {
+		return nil
+	}
+	tx.diff.from, tx.diff.to = before, tx.next.serial
+	return trim(tx.next.journal, tx.diff, min(maxJournalRecords, tx.next.Records()))
 }
 
 // trim appends c to the journal, and drops the oldest changesets until it keeps both
@@ -96,23 +102,9 @@ func (g *Generation) yieldChanges(serial uint32, records []recordsOf, yield func
 		return false
 	}
 	for _, r := range records {
-		if !yield(g.makeRRs(r.rrs, g.zone.absolute(r.name))) {
+		if !yield(g.zone.allRRs(node{rel: r.name.Rel, sets: r.sets}, g.zone.absolute(r.name))) {
 			return false
 		}
 	}
 	return true
-}
-
-// without returns the records of a that are not in b. Both are results of served.
-func without(a, b []rr) []rr {
-	var only []rr
-	for _, r := range a {
-		for len(b) > 0 && compareServed(b[0], r) < 0 {
-			b = b[1:]
-		}
-		if len(b) == 0 || compareServed(b[0], r) != 0 {
-			only = append(only, r)
-		}
-	}
-	return only
 }

@@ -1,10 +1,9 @@
 package zone
 
 import (
-	"encoding/binary"
 	"iter"
+	"math"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -29,9 +28,10 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octe
 	}
 	name := g.zone.split(Rel(rel))
 	n := g.find(name.Rel)
-	rrs := n.served(name.Sub)
-	r := Result{Records: rel == "" || len(rrs) > 0}
-	r.Exists = r.Records || n != nil && n.children[name.Sub] > 0
+	of := n.of(name.Sub)
+	rrs := of.served()
+	r := Result{Records: rel == "" || rrs != ""}
+	r.Exists = r.Records || of.exists()
 	if !r.Records {
 		return r
 	}
@@ -41,9 +41,9 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octe
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		r.Answer = g.makeRRs(window(ofType(rrs, qtype), rotate, octets/minRecord+1), qname)
+		r.Answer = g.zone.rrs(node{rel: n.rel, sets: rrs.ofType(qtype)}, qname, rotate, octets/minRecord+1)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(ofType(rrs, qtype), qname, rotate, octets)
+		r.Answer, r.Additional = g.services(node{rel: n.rel, sets: rrs.ofType(qtype)}, qname, rotate, octets)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
@@ -75,7 +75,7 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 	}
 	if rel, ok := g.zone.Relative(g.zone.NS); ok {
 		name := g.zone.split(Rel(rel))
-		additional = g.makeRRs(g.find(name.Rel).addresses(name.Sub), g.zone.NS)
+		additional = g.zone.allRRs(node{sets: g.find(name.Rel).of(name.Sub).served().addresses()}, g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
@@ -85,6 +85,8 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 type serviceRR struct {
 	srv     dns.SRV
 	address addressRR
+	rel     uint8 // characters of the target's Rel
+	sub     Sub   // of the target
 }
 
 // addressRR is an A record with its octets.
@@ -99,28 +101,20 @@ const (
 	minService = 19 // of an SRV record, without the text of its target, which is not compressed (RFC 2782)
 )
 
-// window returns rrs, or most of them from the index rotate on, modulo their number.
-func window(rrs []rr, rotate uint32, most int) []rr {
-	if len(rrs) <= most {
-		return rrs
-	}
-	first := int(rotate % uint32(len(rrs)))
-	if first+most <= len(rrs) {
-		return rrs[first : first+most]
-	}
-	return slices.Concat(rrs[first:], rrs[:first+most-len(rrs)])
-}
-
 // services returns SRV records and the addresses of their targets, in few allocations,
 // since every question makes its answer anew.
-func (g *Generation) services(rrs []rr, qname string, rotate uint32, octets int) (answer, additional []dns.RR) {
-	if len(rrs) == 0 {
+func (g *Generation) services(of node, qname string, rotate uint32, octets int) (answer, additional []dns.RR) {
+	count := of.count()
+	if count == 0 {
 		return nil, nil
 	}
-	first := int(rotate % uint32(len(rrs)))
+	first := int(rotate % uint32(count))
 	n, length := 0, 0
-	for n < len(rrs) && n*minService+length <= octets {
-		length += g.zone.length(rrs[(first+n)%len(rrs)].target())
+	for r := range of.around(first) {
+		if n*minService+length > octets {
+			break
+		}
+		length += g.zone.length(Name{Sub: r.class.targetSub()}) + r.targetRel()
 		n++
 	}
 	// One record more: CoreDNS appends the OPT record.
@@ -128,39 +122,38 @@ func (g *Generation) services(rrs []rr, qname string, rotate uint32, octets int)
 	services := make([]serviceRR, n)
 	var names strings.Builder
 	names.Grow(length)
-	for i := range services {
-		r := &rrs[(first+i)%len(rrs)]
-		start := names.Len()
-		g.zone.write(&names, r.target())
-		services[i].srv = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port(), Target: names.String()[start:]}
-		all = append(all, &services[i].srv)
+	for r := range of.around(first) {
+		s := &services[len(all)]
+		s.rel, s.sub = uint8(r.targetRel()), r.class.targetSub()
+		s.srv = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port(), Target: g.zone.writeTarget(&names, of.rel, r)}
+		if all = append(all, &s.srv); len(all) == n {
+			break
+		}
 	}
-	if n == len(rrs) { // else they do not fit
-		all = g.appendTargets(all, services, rrs, first)
+	if n == count { // else they do not fit
+		all = g.appendTargets(all, services)
 	}
 	return all[:n:n], all[n:]
 }
 
 // appendTargets appends the addresses of the services' targets, each target once.
-func (g *Generation) appendTargets(to []dns.RR, services []serviceRR, rrs []rr, first int) []dns.RR {
+func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
 	var many map[string]bool // targets so far, if they are too many to compare
 	if len(services) > fewTargets {
 		many = make(map[string]bool, len(services))
 	}
 	for i := range services {
-		target := services[i].srv.Target
+		s := &services[i]
+		target := s.srv.Target
 		if many[target] || many == nil && seen(services[:i], target) {
 			continue
 		} else if many != nil {
 			many[target] = true
 		}
-		name := rrs[(first+i)%len(rrs)].target()
-		for j, a := range g.find(name.Rel).addresses(name.Sub) {
-			place := &services[i].address
-			if j > 0 && a.text == nil {
-				place = new(addressRR)
-			}
-			to = append(to, g.zone.address(a, target, place))
+		place := &s.address
+		for r := range g.find(target[:s.rel]).of(s.sub).served().addresses().around(0) {
+			to = append(to, g.zone.rr("", r, target, place))
+			place = nil
 		}
 	}
 	return to
@@ -179,48 +172,62 @@ func seen(before []serviceRR, target string) bool {
 	return false
 }
 
-// makeRRs returns rrs as records owned by name, or nil for none. They must be of one type,
-// except that A and AAAA may be mixed.
-func (g *Generation) makeRRs(rrs []rr, name string) []dns.RR {
-	if len(rrs) == 0 {
+// allRRs returns the records of a node, owned by name, or nil for none.
+func (z *Zone) allRRs(of node, name string) []dns.RR { return z.rrs(of, name, 0, math.MaxInt) }
+
+// rrs returns the records of a node, owned by name, or most of them from the index rotate on,
+// modulo their number.
+func (z *Zone) rrs(of node, name string, rotate uint32, most int) []dns.RR {
+	n, first := of.count(), 0
+	if n > most {
+		first, n = int(rotate%uint32(n)), most
+	}
+	if n == 0 {
 		return nil
 	}
-	to := make([]dns.RR, 0, len(rrs))
+	to := make([]dns.RR, 0, n)
 	var v4 []addressRR
-	if rrs[0].text == nil {
-		v4 = make([]addressRR, len(rrs))
+	if of.class()&typeMask == typeA {
+		v4 = make([]addressRR, n)
 	}
-	for i, r := range rrs {
-		switch r.kind().typ() {
-		case kindPTR:
-			to = append(to, &dns.PTR{Hdr: g.zone.header(name, dns.TypePTR), Ptr: *r.text})
-		case kindSRV:
-			to = append(to, &dns.SRV{Hdr: g.zone.header(name, dns.TypeSRV), Weight: 1, Port: r.port(), Target: g.zone.absolute(r.target())})
-		case kindA:
-			to = append(to, g.zone.address(r, name, &v4[i]))
-		default:
-			to = append(to, g.zone.address(r, name, nil))
+	for r := range of.around(first) {
+		var place *addressRR
+		if v4 != nil {
+			place = &v4[len(to)]
+		}
+		if to = append(to, z.rr(of.rel, r, name, place)); len(to) == n {
+			break
 		}
 	}
 	return to
 }
 
-// address returns r, an A or AAAA record, owned by name. An A record is built in place.
-func (z *Zone) address(r rr, name string, place *addressRR) dns.RR {
-	if r.text != nil {
-		return &dns.AAAA{Hdr: z.header(name, dns.TypeAAAA), AAAA: net.IP(*r.text)}
+// rr returns r, a record of a node with the Rel owner, as it is owned by name. An A record is built
+// in place, if that is not nil.
+func (z *Zone) rr(owner string, r rr, name string, place *addressRR) dns.RR {
+	hdr := z.header(name, r.class.qtype())
+	switch hdr.Rrtype {
+	case dns.TypeA:
+		if place == nil {
+			place = new(addressRR)
+		}
+		copy(place.octets[:], r.data)
+		place.a = dns.A{Hdr: hdr, A: place.octets[:]}
+		return &place.a
+	case dns.TypeAAAA:
+		return &dns.AAAA{Hdr: hdr, AAAA: net.IP(r.data)}
+	case dns.TypeSRV:
+		return &dns.SRV{Hdr: hdr, Weight: 1, Port: r.port(), Target: z.writeTarget(new(strings.Builder), owner, r)}
 	}
-	binary.BigEndian.PutUint32(place.octets[:], r.value)
-	place.a = dns.A{Hdr: z.header(name, dns.TypeA), A: place.octets[:]}
-	return &place.a
+	return &dns.PTR{Hdr: hdr, Ptr: strings.Clone(r.pointed())} // without its page
 }
 
 // OfType yields the records of a type that is A, AAAA, SRV or PTR, name by name, in no order.
 func (g *Generation) OfType(qtype uint16) iter.Seq2[string, []dns.RR] {
 	return func(yield func(string, []dns.RR) bool) {
 		for name, rrs := range g.sets {
-			if of := ofType(rrs, qtype); len(of) > 0 {
-				if owner := g.zone.absolute(name); !yield(owner, g.makeRRs(of, owner)) {
+			if of := (node{rel: name.Rel, sets: rrs.ofType(qtype)}); of.sets != "" {
+				if owner := g.zone.absolute(name); !yield(owner, g.zone.allRRs(of, owner)) {
 					return
 				}
 			}
@@ -236,7 +243,7 @@ func (g *Generation) All() iter.Seq[[]dns.RR] {
 			return
 		}
 		for name, rrs := range g.sets {
-			if !yield(g.makeRRs(rrs, g.zone.absolute(name))) {
+			if !yield(g.zone.allRRs(node{rel: name.Rel, sets: rrs}, g.zone.absolute(name))) {
 				return
 			}
 		}

@@ -51,7 +51,7 @@ func (z *Zone) parent(n Name) Name {
 func (z *Zone) absolute(n Name) string {
 	var b strings.Builder
 	b.Grow(z.length(n))
-	z.write(&b, n)
+	z.write(&b, n.Sub, n.Rel)
 	return b.String()
 }
 
@@ -67,30 +67,37 @@ func (z *Zone) length(n Name) int {
 	return size
 }
 
-// write appends the fully qualified name of n.
-func (z *Zone) write(to *strings.Builder, n Name) {
-	if n.Rel != "" {
-		to.WriteString(n.Rel)
+// write appends the fully qualified name of a Rel, which is given in parts, and a Sub.
+func (z *Zone) write(to *strings.Builder, s Sub, rel ...string) {
+	start := to.Len()
+	for _, part := range rel {
+		to.WriteString(part)
+	}
+	if to.Len() > start {
 		to.WriteByte('.')
 	}
-	if n.Sub != 0 {
-		to.WriteString(z.Subs[n.Sub-1])
+	if s != 0 {
+		to.WriteString(z.Subs[s-1])
 		to.WriteByte('.')
 	}
-	if z.Origin != "." || n == (Name{}) {
+	if z.Origin != "." || to.Len() == start {
 		to.WriteString(z.Origin)
 	}
+}
+
+// writeTarget appends the target of an SRV record, of a node with the Rel owner, and returns it.
+func (z *Zone) writeTarget(to *strings.Builder, owner string, r rr) string {
+	start := to.Len()
+	prefix, text, suffix := r.target(owner)
+	z.write(to, r.class.targetSub(), prefix, text, suffix)
+	return to.String()[start:]
 }
 
 // fits reports whether n has at most 255 octets in this zone.
 func (z *Zone) fits(n Name) bool { return FitsName(z.length(n)) }
 
-// find returns the node of rel, or nil.
-func (g *Generation) find(rel string) *node {
-	return g.table.find(g.zone.tag(rel), rel)
-}
+// find returns the sets of rel, and rel as a string that they share.
+func (g *Generation) find(rel string) node { return g.table.find(g.zone.tag(rel), rel) }
 
-// tag returns the hash of rel. It is never 0, which marks an empty slot of a table.
-func (z *Zone) tag(rel string) uint32 {
-	return max(uint32(maphash.String(z.seed, rel)), 1)
-}
+// tag returns the hash of rel.
+func (z *Zone) tag(rel string) uint32 { return uint32(maphash.String(z.seed, rel)) }

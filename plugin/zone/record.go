@@ -5,31 +5,59 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// kind is the type of a record, and backupBit. The records of a name are sorted by kind.
-// There is room for eight types.
-type kind uint8
+// class is what the records of a set have in common. From the low bits up: the Sub of an SRV
+// record's target (two bits), the type (two), backup, below, and the Sub of the owner (two).
+type class uint8
 
 const (
-	kindA kind = iota
-	kindAAAA
-	kindSRV
-	kindPTR
+	typeA class = iota << 2
+	typeAAAA
+	typeSRV
+	typePTR
 )
 
-// backupBit is set in the kind of a backup record.
-const backupBit kind = 1 << 3
+const (
+	typeMask         = typePTR
+	targetMask       = subs - 1
+	backup     class = 1 << 4 // a record that is served only while all records of its name are backups
+	below      class = 1 << 5 // no record: it counts the names that stand directly below, and claims
+	subShift         = 6
+	anyClass   class = 1<<subShift - 1 // all but the Sub of the owner
+)
 
-// typ returns k without backupBit.
-func (k kind) typ() kind { return k &^ backupBit }
+// of returns the class that c has at a name with the given Sub.
+func (c class) of(s Sub) class { return c | class(s)<<subShift }
+
+// targetSub returns the Sub of an SRV record's target.
+func (c class) targetSub() Sub { return Sub(c & targetMask) }
+
+// qtype returns the type of a record in DNS.
+func (c class) qtype() uint16 {
+	return [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}[c&typeMask/typeAAAA]
+}
+
+// classOf returns the class of the records of a type, without any Sub.
+func classOf(qtype uint16) class {
+	switch qtype {
+	case dns.TypeA:
+		return typeA
+	case dns.TypeAAAA:
+		return typeAAAA
+	case dns.TypeSRV:
+		return typeSRV
+	}
+	return typePTR
+}
 
 // Record is the data of a resource record: an address, a service or a pointer.
 type Record struct {
-	kind  kind
-	value uint32 // A: the address; SRV: the port and the target's Sub
+	class class
+	value uint32 // A: the address; SRV: the port
 	text  string // AAAA: the 16 octets of the address; SRV: the target's Rel; PTR: the fully qualified target
 }
 
@@ -37,141 +65,166 @@ type Record struct {
 func Address(a netip.Addr) Record {
 	if a.Is4() {
 		octets := a.As4()
-		return Record{kind: kindA, value: binary.BigEndian.Uint32(octets[:])}
+		return Record{class: typeA, value: binary.BigEndian.Uint32(octets[:])}
 	}
-	return Record{kind: kindAAAA, text: string(a.AsSlice())}
+	return Record{class: typeAAAA, text: string(a.AsSlice())}
 }
 
 // Service returns an SRV record of priority 0 and weight 1 (RFC 2782). Its target is a
 // name of the same zone.
 func Service(target Name, port uint16) Record {
-	return Record{kind: kindSRV, value: uint32(port)<<16 | uint32(target.Sub), text: target.Rel}
+	return Record{class: typeSRV | class(target.Sub), value: uint32(port), text: target.Rel}
 }
 
 // Pointer returns a PTR record. A name answers with its pointer only while exactly one of its
 // pointers is served: an address that several tasks share has no name.
-func Pointer(target string) Record { return Record{kind: kindPTR, text: target} }
+func Pointer(target string) Record { return Record{class: typePTR, text: target} }
 
 // Backup returns r as a record that is served only while all records of its name are
 // backups.
 func (r Record) Backup() Record {
-	r.kind |= backupBit
+	r.class |= backup
 	return r
 }
 
 // IsBackup reports whether r is a backup record.
-func (r Record) IsBackup() bool { return r.kind&backupBit != 0 }
+func (r Record) IsBackup() bool { return r.class&backup != 0 }
 
 // Target returns the name that an SRV record points to. Of any other record it is the
 // apex.
 func (r Record) Target() Name {
-	if r.kind.typ() != kindSRV {
+	if r.class&typeMask != typeSRV {
 		return Name{}
 	}
-	return Name{r.text, Sub(r.value)}
+	return Name{r.text, r.class.targetSub()}
 }
 
 // Pointed returns the fully qualified name that a PTR record points to.
 func (r Record) Pointed() string { return r.text }
 
-// rr is a Record as a node keeps it, with the number of times that it was added: tasks
-// that add equal records share one, and it goes when the last of them removes it.
-type rr struct {
-	text  *string // nil for an A record
-	value uint32
-	added uint32 // from the low bits up: kind, Sub of the record's name, number of additions
-}
-
-// The units of the fields packed into rr.added.
-const (
-	subUnit   = 2 * uint32(backupBit)
-	timesUnit = subUnit * subs
-)
-
-func (r *rr) kind() kind { return kind(r.added % subUnit) }
-
-func (r *rr) sub() Sub { return Sub(r.added / subUnit % subs) }
-
-func (r *rr) times() uint32 { return r.added / timesUnit }
-
-func (r *rr) port() uint16 { return uint16(r.value >> 16) }
-
-// target returns the name that an SRV record points to.
-func (r *rr) target() Name { return Name{*r.text, Sub(r.value)} }
-
-// compareRR orders the records of a node: by the Sub of their names, then by kind and
-// data. The number of additions does not matter.
-func compareRR(a, b rr) int {
-	if c := cmp.Compare(a.added%timesUnit, b.added%timesUnit); c != 0 {
-		return c
-	}
-	return compareData(a, b)
-}
-
-// compareServed orders the records of one name as they are answered, backup or not.
-func compareServed(a, b rr) int {
-	if c := cmp.Compare(a.kind().typ(), b.kind().typ()); c != 0 {
-		return c
-	}
-	return compareData(a, b)
-}
-
-// compareData compares records of one type. Either both have a text, or neither has.
-func compareData(a, b rr) int {
-	if c := cmp.Compare(a.value, b.value); c != 0 || a.text == b.text {
-		return c
-	}
-	return cmp.Compare(*a.text, *b.text)
-}
-
-// ofType returns the records of an A, AAAA, SRV or PTR query from rrs, a result of served.
-func ofType(rrs []rr, typ uint16) []rr {
-	if len(rrs) == 0 {
-		return nil
-	}
-	k := rrs[0].kind() & backupBit
-	switch typ {
-	case dns.TypeA:
-		k |= kindA
-	case dns.TypeAAAA:
-		k |= kindAAAA
-	case dns.TypeSRV:
-		k |= kindSRV
-	case dns.TypePTR:
-		k |= kindPTR
-	}
-	start := 0
-	for start < len(rrs) && rrs[start].kind() < k {
-		start++
-	}
-	end := start
-	for end < len(rrs) && rrs[end].kind() == k {
-		end++
-	}
-	return rrs[start:end]
-}
-
 // Fits reports whether a record of a name fits into the zone: names have at most 255 octets.
-func (z *Zone) Fits(name Name, r Record) bool { return z.fits(name) && z.fits(r.Target()) }
+func (z *Zone) Fits(name Name, r Record) bool {
+	return z.fits(name) && z.fits(r.Target()) && (r.class&typeMask != typePTR || FitsName(len(r.text)))
+}
 
 // RR returns a record of a name in the zone, or nil if it does not fit.
 func (z *Zone) RR(name Name, r Record) dns.RR {
 	if !z.Fits(name, r) {
 		return nil
 	}
-	hdr := z.header(z.absolute(name), r.kind.typ().qtype())
-	switch r.kind.typ() {
-	case kindA:
+	hdr := z.header(z.absolute(name), r.class.qtype())
+	switch r.class & typeMask {
+	case typeA:
 		return &dns.A{Hdr: hdr, A: binary.BigEndian.AppendUint32(nil, r.value)}
-	case kindAAAA:
+	case typeAAAA:
 		return &dns.AAAA{Hdr: hdr, AAAA: net.IP(r.text)}
-	case kindSRV:
-		return &dns.SRV{Hdr: hdr, Weight: 1, Port: uint16(r.value >> 16), Target: z.absolute(r.Target())}
+	case typeSRV:
+		return &dns.SRV{Hdr: hdr, Weight: 1, Port: uint16(r.value), Target: z.absolute(r.Target())}
 	}
 	return &dns.PTR{Hdr: hdr, Ptr: r.text}
 }
 
-// qtype returns the type of a record in DNS.
-func (k kind) qtype() uint16 {
-	return [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}[k]
+// A zone keeps the data of a record as octets. Equal records of a name have equal octets.
+//
+//	A     the address
+//	AAAA  the address
+//	SRV   port (2), start, prefix, suffix and length (1 each), text: the target's Rel is
+//	      prefix octets of the owner's Rel from start on, the text, and the last suffix
+//	      octets of the owner's. That of _nginx._tcp.marathon is nginx-abcde-s1.marathon:
+//	      all but 9 octets are the owner's.
+//	PTR   length (1), text
+//	below none
+
+// appendData appends the octets of r, a record of a name with the Rel owner, whose target is
+// split.
+func appendData(to []byte, owner string, r Record) []byte {
+	switch r.class & typeMask {
+	case typeA:
+		return binary.BigEndian.AppendUint32(to, r.value)
+	case typeSRV:
+		start, prefix, suffix := common(owner, r.text)
+		text := r.text[prefix : len(r.text)-suffix]
+		to = binary.BigEndian.AppendUint16(to, uint16(r.value))
+		return append(append(to, byte(start), byte(prefix), byte(suffix), byte(len(text))), text...)
+	case typePTR:
+		to = append(to, byte(len(r.text)))
+	}
+	return append(to, r.text...)
+}
+
+// size returns the number of octets of the data that s begins with.
+func (c class) size(s string) int {
+	switch {
+	case c&below != 0:
+		return 0
+	case c&typeMask == typeA:
+		return net.IPv4len
+	case c&typeMask == typeAAAA:
+		return net.IPv6len
+	case c&typeMask == typeSRV:
+		return srvHead + int(s[srvHead-1])
+	}
+	return 1 + int(s[0])
+}
+
+const srvHead = 6 // octets of an SRV record before the text
+
+// common returns what the Rel of an SRV record's target shares with that of its owner: most
+// of the owner's last octets, and of those at its start, or after an underscore.
+func common(owner, target string) (start, prefix, suffix int) {
+	for suffix < min(len(owner), len(target)) && owner[len(owner)-1-suffix] == target[len(target)-1-suffix] {
+		suffix++
+	}
+	rest := target[:len(target)-suffix]
+	for i := 0; i >= 0 && i < len(owner); {
+		n := 0
+		for n < min(len(owner)-i, len(rest)) && owner[i+n] == rest[n] {
+			n++
+		}
+		if n > prefix {
+			start, prefix = i, n
+		}
+		next := strings.IndexByte(owner[i:], '_')
+		if next < 0 {
+			break
+		}
+		i += next + 1
+	}
+	return start, prefix, suffix
+}
+
+// rr is a record as a zone keeps it, with the number of times that it was added: tasks that
+// add equal records share one, and it goes when the last of them removes it.
+type rr struct {
+	data  string
+	times int32
+	class class
+}
+
+func (r rr) port() uint16 { return uint16(r.data[0])<<8 | uint16(r.data[1]) }
+
+// target returns the parts of the Rel of an SRV record's target.
+func (r rr) target(owner string) (prefix, text, suffix string) {
+	start := int(r.data[2])
+	return owner[start : start+int(r.data[3])], r.data[srvHead:], owner[len(owner)-int(r.data[4]):]
+}
+
+// targetRel returns the number of characters in the Rel of an SRV record's target.
+func (r rr) targetRel() int { return int(r.data[3]) + int(r.data[4]) + len(r.data) - srvHead }
+
+// pointed returns the target of a PTR record.
+func (r rr) pointed() string { return r.data[1:] }
+
+// compare orders the records of a Rel. The number of additions does not matter.
+func (r rr) compare(o rr) int {
+	if r.class != o.class {
+		return cmp.Compare(r.class, o.class)
+	}
+	return strings.Compare(r.data, o.data)
+}
+
+// compareServed orders the records of one name as they are answered, backups or not.
+func (r rr) compareServed(o rr) int {
+	r.class, o.class = r.class&^backup, o.class&^backup
+	return r.compare(o)
 }

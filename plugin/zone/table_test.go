@@ -4,166 +4,146 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"slices"
+	"strings"
 	"testing"
 )
 
 // TestTable grows and shrinks a table over many transactions, beside a map; what a
-// transaction began with is not to change.
+// transaction began with is not to change, and the form of a table is that of one made at once.
 func TestTable(t *testing.T) {
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
+	var w rewriter
 	var (
 		kept tableAndMap
 		old  []tableAndMap
 	)
-	kept.names = make(map[string]*node)
-	tx := uint32(0)
-	for ; tx < 90; tx++ {
-		if tx%10 == 0 {
+	kept.names = make(map[string]int32)
+	for round := range 120 {
+		if round%10 == 0 {
 			kept.check(t, seed)
 			old = append(old, tableAndMap{kept.table, maps.Clone(kept.names)})
 		}
 		adds, removals := 1000, 100 // it grows, and then shrinks
-		if tx >= 60 {
-			adds, removals = 100, 1000
+		if round >= 60 {
+			adds, removals = 100, 1200
 		}
+		var changes []change
 		for range adds {
-			name := fmt.Sprint(r.IntN(100_000))
-			kept.put(name, tx+1)
+			changes = append(changes, kept.change(fmt.Sprint(r.IntN(100_000)), 1))
 		}
-		for name := range kept.names {
+		for name, n := range kept.names {
 			if removals--; removals < 0 {
 				break
 			}
-			kept.remove(name, tx+1)
+			changes = append(changes, kept.change(name, -n))
 		}
-	}
-	for len(kept.names) > 0 {
-		for name := range kept.names {
-			tx++
-			kept.remove(name, tx)
-			if tx%4 == 0 {
-				kept.put(fmt.Sprint(r.IntN(100_000)), tx+1)
-			}
-			if tx%1000 == 0 {
-				kept.check(t, seed)
-			}
-		}
+		kept.table = w.apply(kept.table, changes, func(string, sets, sets) {})
 	}
 	kept.check(t, seed)
 	for i := range old {
 		old[i].check(t, seed)
 	}
-	pages := 0
-	for range kept.table.distinct {
-		pages++
+	var last []change
+	for name, n := range maps.Clone(kept.names) {
+		last = append(last, kept.change(name, -n))
 	}
-	if pages != 1 {
-		t.Errorf("seed %d: an empty table has %d pages", seed, pages)
-	}
-}
-
-// TestDisown changes a table by transactions of the same numbers as those which made it.
-func TestDisown(t *testing.T) {
-	var now table
-	now.put(tagOf("a"), &node{rel: "a", tx: 1}, 1)
-	now.put(tagOf("b"), &node{rel: "b", tx: 2}, 2)
-	for _, tx := range []uint32{2, 1} {
-		before := now
-		now.disown()
-		name := fmt.Sprint(tx)
-		now.put(tagOf(name), &node{rel: name, tx: tx}, tx)
-		if before.find(tagOf(name), name) != nil || now.find(tagOf(name), name) == nil {
-			t.Errorf("transaction %d: what was there before has changed, or what is now has not", tx)
-		}
-	}
-	for _, name := range []string{"a", "b", "2"} {
-		if n := now.find(tagOf(name), name); n.tx != 0 {
-			t.Errorf("the node of %s is of transaction %d", name, n.tx)
-		}
+	if p := w.apply(kept.table, last, func(string, sets, sets) {}); p != (page{}) {
+		t.Errorf("seed %d: an empty table is %s", seed, form(p))
 	}
 }
 
-// TestUneven splits a body with its overlay, all of whose names but one are on one side, and
-// goes on with that side.
-func TestUneven(t *testing.T) {
-	var now table
-	tx, tag := uint32(1), uint32(0)
-	put := func(tag uint32) { now.put(tag, &node{rel: fmt.Sprint(tag), tx: tx, rrs: make([]rr, 1)}, tx) }
-	add := func() {
-		tag += 1 << 16
-		put(tag)
+// TestTable_LargeSet has names beside one whose records fill many pages.
+func TestTable_LargeSet(t *testing.T) {
+	var w rewriter
+	var p page
+	for i := range 300 {
+		changes := []change{{"large", rr{dataOf(fmt.Sprintf("target-%d.", i)), 1, typePTR}, tagOf("large")}}
+		if i < 100 {
+			name := fmt.Sprint(i)
+			changes = append(changes, change{name, rr{dataOf("x."), 1, typePTR}, tagOf(name)})
+		}
+		p = w.apply(p, changes, func(string, sets, sets) {})
 	}
-	for range full - 1 {
-		add()
+	if n := p.find(tagOf("large"), "large").count(); n != 300 {
+		t.Errorf("%d records", n)
 	}
-	for range room {
-		tx++
-		add()
-	}
-	tx++
-	put(1 << 31)
-	for range 2 * room {
-		tx++
-		add()
-	}
-	for tag := tag; tag > 0; tag -= 1 << 16 {
-		if now.find(tag, fmt.Sprint(tag)) == nil {
-			t.Errorf("%x is not found", tag)
+	for i := range 100 {
+		if name := fmt.Sprint(i); p.find(tagOf(name), name).count() != 1 {
+			t.Errorf("%s has gone", name)
 		}
 	}
 }
+
+// TestTable_EqualTags has more names of one tag than a page has room for.
+func TestTable_EqualTags(t *testing.T) {
+	var w rewriter
+	var changes []change
+	for i := range 1000 {
+		changes = append(changes, change{fmt.Sprint(i), rr{dataOf("x."), 1, typePTR}, 7})
+	}
+	p := w.apply(page{}, changes, func(string, sets, sets) {})
+	for i := range 1000 {
+		if p.find(7, fmt.Sprint(i)).count() != 1 {
+			t.Fatalf("%d has gone", i)
+		}
+	}
+}
+
+// dataOf is the data of a PTR record.
+func dataOf(target string) string { return string(appendData(nil, "", Pointer(target))) }
 
 type tableAndMap struct {
-	table table
-	names map[string]*node
+	table page
+	names map[string]int32 // how often each was added
 }
 
-func (b *tableAndMap) put(name string, tx uint32) {
-	n := &node{rel: name, tx: tx, rrs: make([]rr, 1)}
-	b.table.put(tagOf(name), n, tx)
-	b.names[name] = n
-}
-
-// remove does what a transaction does, once it finds that a name has nothing any more.
-func (b *tableAndMap) remove(name string, tx uint32) {
-	n := &node{rel: name, tx: tx}
-	b.table.put(tagOf(name), n, tx)
-	b.table.remove(tagOf(name), n, tx)
-	delete(b.names, name)
+// change is a change of the table, and makes it in the map.
+func (b *tableAndMap) change(name string, n int32) change {
+	if b.names[name] += n; b.names[name] == 0 {
+		delete(b.names, name)
+	}
+	return change{name, rr{dataOf(name + ".mesos."), n, typePTR}, tagOf(name)}
 }
 
 func (b *tableAndMap) check(t *testing.T, seed uint64) {
 	t.Helper()
-	all := make(map[string]*node)
+	all := make(map[string]int32)
 	for n := range b.table.all {
-		if all[n.rel] != nil {
+		if _, twice := all[n.rel]; twice {
 			t.Fatalf("seed %d: %s is there twice", seed, n.rel)
 		}
-		if !n.empty() {
-			all[n.rel] = n
-		}
+		all[n.rel] = n.first().times
 	}
 	if !maps.Equal(all, b.names) {
 		t.Fatalf("seed %d: %d names, not %d", seed, len(all), len(b.names))
 	}
+	var changes []change
 	for name, n := range b.names {
-		if b.table.find(tagOf(name), name) != n {
-			t.Fatalf("seed %d: %s is not found", seed, name)
+		if found := b.table.find(tagOf(name), name); found.rel != name || found.first().pointed() != name+".mesos." {
+			t.Fatalf("seed %d: %s is %v", seed, name, found)
 		}
+		changes = append(changes, change{name, rr{dataOf(name + ".mesos."), n, typePTR}, tagOf(name)})
 	}
-	if n := b.table.find(tagOf("nope"), "nope"); n != nil && !n.empty() {
+	if n := b.table.find(tagOf("nope"), "nope"); n.sets != "" {
 		t.Fatalf("seed %d: what is not there is found", seed)
 	}
-	used := make(map[*body]bool)
-	for p := range b.table.distinct {
-		count := len(slices.DeleteFunc(slices.Clone(p.body.nodes[:]), func(n *node) bool { return n == nil }))
-		if used[p.body] || int(p.body.used) != count || count > full {
-			t.Fatalf("seed %d: a page of %d says that it has %d", seed, count, p.body.used)
-		}
-		used[p.body] = true
+	var w rewriter
+	if one, want := form(b.table), form(w.apply(page{}, changes, func(string, sets, sets) {})); one != want {
+		t.Fatalf("seed %d: the table is\n%s\nwhere one made at once is\n%s", seed, one, want)
 	}
+}
+
+// form is the shape of a table, with its pages.
+func form(p page) string {
+	if p.below == nil {
+		return fmt.Sprintf("%q", p.nodes)
+	}
+	var parts []string
+	for _, child := range p.below {
+		parts = append(parts, form(child))
+	}
+	return "(" + strings.Join(parts, " ") + ")"
 }
 
 // tagOf gives names tags, some of which are the same.
@@ -172,5 +152,5 @@ func tagOf(name string) uint32 {
 	for i := range len(name) {
 		h = (h ^ uint32(name[i])) * 16777619
 	}
-	return max(h*2654435761&^7, 1)
+	return h * 2654435761 &^ 7
 }

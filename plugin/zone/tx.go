@@ -2,66 +2,61 @@ package zone
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
 // Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped;
 // published generations never change.
+//
+// It lists what is added and removed, and applies that when it is published, or before that
+// whenever the list has become as long as the zone.
 type Tx struct {
-	zone     *Zone
-	next     *Generation
-	id       uint32
-	touched  []touch
-	unmerged map[*node]bool // nodes to merge at the end; true if their records are out of order
-	text     *string        // of the last record added or removed
+	zone    *Zone
+	next    *Generation
+	changes []change
+	above   map[Name]int32  // what the last ones do to the numbers of names below others
+	data    strings.Builder // of the records in changes
+	changed bool            // an answer has changed by what is applied
+	diff    *changeset      // what is applied, for the journal; nil without one, and if it is too long
 }
 
-// touch is a node that a transaction has changed, and the node before it; nil if there
-// was none.
-type touch struct{ before, now *node }
-
-// Begin starts a change of the zone.
+// Begin starts a change of the zone. One that was begun before must not be used any more.
 func (z *Zone) Begin() *Tx {
-	z.txs++
-	if z.txs == 0 {
-		z.last.table.disown()
-		z.txs = 1
-	}
 	next := *z.last
-	return &Tx{zone: z, next: &next, id: z.txs, unmerged: make(map[*node]bool)}
+	tx := &Tx{zone: z, next: &next, changes: z.changes[:0]}
+	if z.Journal && z.gen.Load() != nil {
+		tx.diff = new(changeset)
+	}
+	return tx
 }
 
 // Add adds r to name. It adds nothing, and returns false, if the name or r's target does
 // not fit into this zone.
-func (tx *Tx) Add(name Name, r Record) bool {
-	if !tx.zone.Fits(name, r) {
-		return false
-	}
-	name = tx.zone.split(name)
-	n := tx.own(name.Rel)
-	if len(n.rrs) < largeSet {
-		n.add(tx.rr(name.Sub, r))
-		return true
-	}
-	n.rrs = append(n.rrs, tx.rr(name.Sub, r))
-	tx.unmerged[n] = true
-	return true
-}
+func (tx *Tx) Add(name Name, r Record) bool { return tx.add(name, r, 1) }
 
 // Remove takes back one Add of the same record. It returns false if that Add did.
-func (tx *Tx) Remove(name Name, r Record) bool {
-	if !tx.zone.Fits(name, r) {
+func (tx *Tx) Remove(name Name, r Record) bool { return tx.add(name, r, -1) }
+
+func (tx *Tx) add(name Name, r Record, times int32) bool {
+	z := tx.zone
+	if !z.Fits(name, r) {
 		return false
 	}
-	name = tx.zone.split(name)
-	n := tx.own(name.Rel)
-	if tx.unmerged[n] {
-		n.merge()
-		delete(tx.unmerged, n)
+	name = z.split(name)
+	if r.class&typeMask == typeSRV {
+		target := z.split(r.Target())
+		r.class, r.text = r.class&^targetMask|class(target.Sub), target.Rel
 	}
-	if n.drop(tx.rr(name.Sub, r)) {
-		tx.unmerged[n] = false
+	var buffer [srvHead + maxName]byte
+	data := appendData(buffer[:0], name.Rel, r)
+	if tx.data.Cap()-tx.data.Len() < len(data) { // to let it grow would copy it
+		tx.data.Reset()
+		tx.data.Grow(max(len(buffer), min(len(tx.changes)*8, 1<<16)))
 	}
+	start := tx.data.Len()
+	tx.data.Write(data)
+	tx.change(change{name.Rel, rr{tx.data.String()[start:], times, r.class.of(name.Sub)}, z.tag(name.Rel)})
 	return true
 }
 
@@ -72,47 +67,35 @@ func (tx *Tx) Claim(name Name) bool { return tx.claim(name, 1) }
 // Unclaim takes back one Claim of the same name.
 func (tx *Tx) Unclaim(name Name) bool { return tx.claim(name, -1) }
 
-func (tx *Tx) claim(name Name, n int) bool {
+func (tx *Tx) claim(name Name, times int32) bool {
 	if !tx.zone.fits(name) {
 		return false
 	}
-	name = tx.zone.split(name)
-	tx.own(name.Rel).children[name.Sub] += uint32(n)
+	tx.change(tx.zone.below(tx.zone.split(name), times))
 	return true
 }
 
-// rr returns r as a node keeps it, added once to a name with the given Sub. Consecutive
-// records with the same text share it, as the SRV records of a task do.
-func (tx *Tx) rr(s Sub, r Record) rr {
-	if r.kind.typ() == kindSRV {
-		target := tx.zone.split(r.Target())
-		r.text, r.value = target.Rel, r.value&^0xff|uint32(target.Sub)
+func (tx *Tx) change(c change) {
+	if len(tx.changes) == cap(tx.changes) { // append would copy a long list several times
+		tx.changes = slices.Grow(tx.changes, len(tx.changes)+8)
 	}
-	kept := rr{value: r.value, added: timesUnit | uint32(s)*subUnit | uint32(r.kind)}
-	if r.kind.typ() == kindA {
-		return kept
+	tx.changes = append(tx.changes, c)
+	if tx.diff != nil && len(tx.changes) <= maxJournalRecords {
+		return // to see what has changed, all must be applied at once
 	}
-	if text := r.text; tx.text == nil || *tx.text != text {
-		tx.text = &text
+	tx.diff = nil
+	if len(tx.changes) >= max(batch, tx.next.records/2) {
+		tx.apply()
 	}
-	kept.text = tx.text
-	return kept
 }
 
-// own returns the node of rel for this transaction to change.
-func (tx *Tx) own(rel string) *node {
-	tag := tx.zone.tag(rel)
-	before := tx.next.table.find(tag, rel)
-	if before != nil && before.tx == tx.id {
-		return before
-	}
-	n := newNode(rel, before, tx.id)
-	tx.next.table.put(tag, n, tx.id)
-	if len(tx.touched) == cap(tx.touched) { // append would copy millions several times
-		tx.touched = slices.Grow(tx.touched, len(tx.touched)+8)
-	}
-	tx.touched = append(tx.touched, touch{before, n})
-	return n
+// batch is the number of changes that are applied before a transaction is published, if they are also
+// half of the zone: so long a list would take more memory than what it makes.
+const batch = 1 << 16
+
+// below returns the change that counts names below name.
+func (z *Zone) below(name Name, n int32) change {
+	return change{name.Rel, rr{"", n, below.of(name.Sub)}, z.tag(name.Rel)}
 }
 
 // Status tells how far a generation can be trusted.
@@ -131,7 +114,8 @@ func (s Status) Whole() bool { return s.Complete && !s.Doubtful }
 func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
 	published := z.gen.Load() != nil
-	changed := tx.finish() || !published
+	tx.apply()
+	changed := tx.changed || !published
 	if !published {
 		tx.next.serial = z.follow(tx.next.serial)
 		if z.replaced != nil && z.replaced.Current() != nil {
@@ -144,64 +128,65 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 		before := tx.next.serial
 		tx.next.serial = nextSerial(before, now)
 		if published && z.Journal && z.replaced == nil {
-			c := newChangeset(before, tx.next.serial, tx.touched)
-			tx.next.journal = trim(tx.next.journal, c, min(maxJournalRecords, tx.next.Records()))
+			tx.next.journal = tx.journal(before)
 		}
 	}
 	tx.next.status = s
+	z.reuse(tx.changes)
 	z.last = tx.next
 	z.gen.Store(tx.next)
 	return changed
 }
 
-// finish merges large sets, propagates empty non-terminals, drops empty nodes, and returns
-// whether an answer has changed.
-func (tx *Tx) finish() bool {
-	for n := range tx.unmerged {
-		n.merge()
+// apply applies the changes to the next generation, and then what follows for the names above
+// those that have come or gone.
+func (tx *Tx) apply() {
+	for len(tx.changes) > 0 {
+		tx.next.table = tx.zone.rewriter.apply(tx.next.table, tx.changes, tx.note)
+		clear(tx.changes) // the strings
+		tx.changes = tx.changes[:0]
+		for name, n := range tx.above {
+			tx.changes = append(tx.changes, tx.zone.below(name, n))
+		}
+		clear(tx.above)
 	}
-	changed := false
-	var bare []*node                       // without records
-	for i := 0; i < len(tx.touched); i++ { //nolint:intrange // propagate appends parents
-		t := tx.touched[i]
-		for s := range Sub(subs) {
-			before, now := t.before.served(s), t.now.served(s)
-			tx.next.records += len(now) - len(before)
-			changed = changed || !sameRecords(before, now)
-			if t.now.exists(s) != t.now.counted[s] {
-				tx.propagate(t.now, s)
+	tx.data.Reset()
+}
+
+// reuse keeps the room of a transaction for the next, unless it was long.
+func (z *Zone) reuse(changes []change) {
+	if z.changes = changes; changes == nil || cap(changes) > maxKept {
+		z.changes, z.rewriter = nil, rewriter{}
+	}
+}
+
+// maxKept is the number of changes for which a zone keeps the room.
+const maxKept = 4096
+
+// note notes what has changed in the answers for the names of rel, and counts those that have come or
+// gone in the names above them.
+func (tx *Tx) note(rel string, before, now sets) {
+	for s := range Sub(subs) {
+		was, is, name := before.of(s), now.of(s), Name{rel, s}
+		if was == is {
+			continue
+		}
+		if was, is := was.served(), is.served(); was != is {
+			tx.next.records += is.count() - was.count()
+			if !was.sameAs(is) {
+				tx.changed = true
+				tx.diff.add(name, was, is)
 			}
 		}
-		if len(t.now.rrs) == 0 {
-			bare = append(bare, t.now)
+		if existed, exists := was.exists(), is.exists(); existed != exists && name != (Name{}) {
+			if tx.above == nil {
+				tx.above = make(map[Name]int32)
+			}
+			n := int32(1)
+			if existed {
+				n = -1
+			}
+			tx.above[tx.zone.parent(name)] += n
 		}
 	}
-	for _, n := range bare {
-		if n.empty() {
-			tx.next.table.remove(tx.zone.tag(n.rel), n, tx.id)
-		}
-	}
-	return changed
-}
-
-// propagate counts the appearance or disappearance of a name in its parent, and goes on
-// upwards as long as that makes the parent appear or disappear.
-func (tx *Tx) propagate(n *node, s Sub) {
-	name := Name{n.rel, s}
-	for name != (Name{}) && n.exists(name.Sub) != n.counted[name.Sub] {
-		above := tx.zone.parent(name)
-		parent := tx.own(above.Rel)
-		if n.counted[name.Sub] {
-			parent.children[above.Sub]--
-		} else {
-			parent.children[above.Sub]++
-		}
-		n.counted[name.Sub] = !n.counted[name.Sub]
-		n, name = parent, above
-	}
-}
-
-// sameRecords compares what is served. The number of additions does not matter.
-func sameRecords(a, b []rr) bool {
-	return slices.EqualFunc(a, b, func(a, b rr) bool { return compareServed(a, b) == 0 })
 }

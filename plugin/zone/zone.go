@@ -56,9 +56,10 @@ type Zone struct {
 
 	// Only the writer uses these.
 	last     *Generation // what gen points to, once published
-	txs      uint32      // number of the last transaction
-	replaced *Zone       // the zone whose place this one takes, until Confirm
-	followed []*Zone     // zones whose serials this one must not be behind, until Confirm
+	rewriter rewriter
+	changes  []change // room for those of the next transaction
+	replaced *Zone    // the zone whose place this one takes, until Confirm
+	followed []*Zone  // zones whose serials this one must not be behind, until Confirm
 }
 
 // New returns a zone with nothing published: Current returns nil.
@@ -77,11 +78,10 @@ func New(c Config) *Zone {
 	for _, origin := range c.Nested {
 		if rel, ok := z.Relative(origin); ok {
 			// The names between the two origins exist, as they do above records.
-			above := z.parent(z.split(Rel(rel)))
-			tx.own(above.Rel).children[above.Sub]++
+			tx.Claim(z.parent(z.split(Rel(rel))))
 		}
 	}
-	tx.finish()
+	tx.apply()
 	z.last = tx.next
 	return z
 }
@@ -144,6 +144,7 @@ func (z *Zone) Confirm(old *Zone, now time.Time) bool {
 func (z *Zone) Retire() {
 	z.gen.Store(nil)
 	z.last, z.replaced, z.followed = nil, nil, nil
+	z.reuse(nil)
 }
 
 // Current returns the published generation. It is nil before the first publication, and after
@@ -195,7 +196,7 @@ func Join(rel, origin string) string {
 // Generation is a zone as it was published at one moment. It never changes.
 type Generation struct {
 	zone    *Zone
-	table   table
+	table   page
 	serial  uint32
 	status  Status
 	records int
@@ -208,7 +209,7 @@ func (g *Generation) same(o *Generation) bool {
 		return false
 	}
 	for name, rrs := range g.sets {
-		if !sameRecords(rrs, o.find(name.Rel).served(name.Sub)) {
+		if !rrs.sameAs(o.find(name.Rel).of(name.Sub).served()) {
 			return false
 		}
 	}
@@ -216,10 +217,10 @@ func (g *Generation) same(o *Generation) bool {
 }
 
 // sets yields every name that has records, with its records.
-func (g *Generation) sets(yield func(Name, []rr) bool) {
+func (g *Generation) sets(yield func(Name, sets) bool) {
 	for n := range g.table.all {
 		for s := range Sub(subs) {
-			if rrs := n.served(s); len(rrs) > 0 && !yield(Name{n.rel, s}, rrs) {
+			if rrs := n.of(s).served(); rrs != "" && !yield(Name{n.rel, s}, rrs) {
 				return
 			}
 		}

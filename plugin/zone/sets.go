@@ -1,0 +1,271 @@
+package zone
+
+import (
+	"encoding/binary"
+	"iter"
+)
+
+// sets are the RRsets of the names that share a Rel, in one string that the collector need not
+// read. A set is its class, the number of its records, the number of their octets, and the
+// records; a record is its data and the number of times that it was added. Numbers of octets and
+// times are uvarints (encoding/binary). Sets come in the order of their classes, records in that of
+// their data. An RRset of more than maxSet records is several sets, one after the other, so that
+// a search need not read them all.
+type sets string
+
+// maxSet is the number of records in a set.
+const maxSet = 64
+
+// class returns the class of the first set.
+func (s sets) class() class { return class(s[0]) }
+
+// cut returns the records of the first set and their number, and the sets after it.
+func (s sets) cut() (records string, count int, rest sets) {
+	size, n := uvarint(string(s[2:]))
+	start := 2 + n
+	return string(s[start : start+size]), int(s[1]), s[start+size:]
+}
+
+// uvarint returns the number that s begins with, and its octets.
+func uvarint(s string) (v, size int) {
+	for shift := 0; ; shift += 7 {
+		b := s[size]
+		size++
+		v |= int(b&0x7f) << shift
+		if b < 0x80 {
+			return v, size
+		}
+	}
+}
+
+// between returns the sets whose classes are from one to another, inclusive.
+func (s sets) between(from, to class) sets {
+	for s != "" && s.class() < from {
+		_, _, s = s.cut()
+	}
+	rest := s
+	for rest != "" && rest.class() <= to {
+		_, _, rest = rest.cut()
+	}
+	return s[:len(s)-len(rest)]
+}
+
+// of returns the sets of the name with the given Sub.
+func (s sets) of(sub Sub) sets { return s.between(class(0).of(sub), anyClass.of(sub)) }
+
+// served returns which sets of one name are answered: all of them are backups, or none is.
+func (s sets) served() sets {
+	if s == "" {
+		return ""
+	}
+	first := s.class() &^ anyClass
+	served := s.between(first, first+backup-1)
+	if served == "" {
+		served = s.between(first+backup, first+below-1)
+	}
+	if served != "" && served.class()&typeMask == typePTR && (served.count() > 1 || served.first().times > 1) {
+		return ""
+	}
+	return served
+}
+
+// exists reports whether the name is in the zone whose sets these are, for its records or as an
+// empty non-terminal (RFC 4592, section 2.2.2).
+func (s sets) exists() bool {
+	if s == "" {
+		return false
+	}
+	last := s.class() | anyClass
+	return s.between(last&^(below-1), last) != "" || s.served() != ""
+}
+
+// ofType returns the sets of the type of an A, AAAA, SRV or PTR query, of a result of served.
+func (s sets) ofType(qtype uint16) sets {
+	if s == "" {
+		return ""
+	}
+	c := s.class()&^(typeMask|targetMask) | classOf(qtype)
+	return s.between(c, c|targetMask)
+}
+
+// addresses returns the sets of A and AAAA records, of a result of served.
+func (s sets) addresses() sets {
+	if s == "" {
+		return ""
+	}
+	c := s.class() &^ (typeMask | targetMask)
+	return s.between(c, c|typeAAAA)
+}
+
+// count returns the number of records.
+func (s sets) count() int {
+	all := 0
+	for s != "" {
+		_, n, rest := s.cut()
+		all += n
+		s = rest
+	}
+	return all
+}
+
+// first returns the first record.
+func (s sets) first() rr {
+	c := s.from(0)
+	r, _ := c.next()
+	return r
+}
+
+// cursor reads records one after the other.
+type cursor struct {
+	class   class
+	records string // what is left of a set
+	rest    sets   // after it
+}
+
+// from returns a cursor at the record with an index.
+func (s sets) from(index int) cursor {
+	for s != "" {
+		records, n, rest := s.cut()
+		if index < n {
+			c := cursor{s.class(), records, rest}
+			for range index {
+				c.next()
+			}
+			return c
+		}
+		index -= n
+		s = rest
+	}
+	return cursor{}
+}
+
+// next returns the next record, or false after the last.
+func (c *cursor) next() (rr, bool) {
+	if c.records == "" {
+		if c.rest == "" {
+			return rr{}, false
+		}
+		c.class = c.rest.class()
+		c.records, _, c.rest = c.rest.cut()
+	}
+	size := c.class.size(c.records)
+	times, n := uvarint(c.records[size:])
+	r := rr{c.records[:size], int32(times), c.class}
+	c.records = c.records[size+n:]
+	return r, true
+}
+
+// around yields every record, from the one with the index first on.
+func (s sets) around(first int) iter.Seq[rr] {
+	return func(yield func(rr) bool) {
+		c := s.from(first)
+		for r, ok := c.next(); ok; r, ok = c.next() {
+			if !yield(r) {
+				return
+			}
+		}
+		c = s.from(0)
+		for range first {
+			if r, _ := c.next(); !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// sameAs reports whether s and o, results of served, are answered alike.
+func (s sets) sameAs(o sets) bool {
+	for a, b := s.from(0), o.from(0); ; {
+		x, ok := a.next()
+		y, also := b.next()
+		if !ok || !also {
+			return ok == also
+		}
+		if x.compareServed(y) != 0 {
+			return false
+		}
+	}
+}
+
+// without returns the records of s that are not answered in o. Both are results of served.
+func (s sets) without(o sets) sets {
+	var w writer
+	other := o.from(0)
+	y, more := other.next()
+	for x := range s.around(0) {
+		for more && y.compareServed(x) < 0 {
+			y, more = other.next()
+		}
+		if !more || y.compareServed(x) != 0 {
+			w.add(x)
+		}
+	}
+	return sets(w.sets())
+}
+
+// writer makes sets of records that are added in order.
+type writer struct {
+	done    []byte // sets
+	class   class
+	count   int
+	records []byte // of the set that is not done yet
+}
+
+func (w *writer) reset() { w.done = w.done[:0] }
+
+func (w *writer) add(r rr) {
+	if r.class != w.class || w.count == maxSet {
+		w.end()
+	}
+	w.class = r.class
+	w.count++
+	w.records = binary.AppendUvarint(append(w.records, r.data...), uint64(r.times))
+}
+
+// end ends the set that is not done.
+func (w *writer) end() {
+	if w.count > 0 {
+		w.done = binary.AppendUvarint(append(w.done, byte(w.class), byte(w.count)), uint64(len(w.records)))
+		w.done = append(w.done, w.records...)
+	}
+	w.count, w.records = 0, w.records[:0]
+}
+
+// sets returns the sets made since the last reset, which are valid until the next.
+func (w *writer) sets() []byte {
+	w.end()
+	return w.done
+}
+
+// merge adds the records of s with some changes applied, which come in the order of records. times in
+// a change is the number of additions, negative for removals.
+func (w *writer) merge(s sets, changes []change) {
+	old := s.from(0)
+	r, ok := old.next()
+	for ok || len(changes) > 0 {
+		var order int
+		switch {
+		case !ok:
+			order = 1
+		case len(changes) == 0:
+			order = -1
+		default:
+			order = r.compare(changes[0].rr)
+		}
+		now := r
+		if order > 0 {
+			now = changes[0].rr
+		} else if order == 0 {
+			now.times += changes[0].times
+		}
+		if now.times > 0 { // nothing takes back what was not added
+			w.add(now)
+		}
+		if order <= 0 {
+			r, ok = old.next()
+		}
+		if order >= 0 {
+			changes = changes[1:]
+		}
+	}
+}
