@@ -239,7 +239,7 @@ func (c *ruleCase) each(args []string, functions map[string]func(value string)) 
 func (c *ruleCase) task(name string, args []string) {
 	n := len(c.tasks) + 1
 	task := &mesos.Task{
-		ID: fmt.Sprintf("app.%d", n), FrameworkID: "x-0000", AgentID: "x-S0", App: &mesos.App{Name: name}, State: mesos.TaskRunning,
+		ID: fmt.Sprintf("app.%d", n), FrameworkID: "x-0000", AgentID: "x-S0", Name: name, State: mesos.TaskRunning,
 		Status: mesos.Status{Networks: []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, byte(n)})}}}},
 	}
 	discovery := func() *mesos.Discovery {
@@ -331,7 +331,11 @@ func (c *ruleCase) insight() *insight {
 	p := newPublisher(&o.rules, o.newZones(nil, false), func(string) {}, make(chan struct{}))
 	p.hosts = knownHosts{}
 	model := cluster.New(nil)
-	model.State(&mesos.State{Tasks: c.tasks, Frameworks: c.frameworks, Agents: c.agents}, cluster.Leader{ID: "m"}, time.Now())
+	var tasks []mesos.PackedTask
+	for _, t := range c.tasks {
+		tasks = append(tasks, t.Pack())
+	}
+	model.State(&mesos.State{Tasks: tasks, Frameworks: c.frameworks, Agents: c.agents}, cluster.Leader{ID: "m"}, time.Now())
 	if c.masters != nil {
 		model.SetMasters(c.masters)
 	}

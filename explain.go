@@ -35,10 +35,12 @@ func (i *insight) Explain(ctx context.Context, asked string) (*api.Explanation, 
 		e.Zone = statusOf(q.scheme, q.zone)
 		i.answerOf(q, e)
 	}
-	for n, k := range view.Tasks {
+	var task mesos.Task
+	for n, kept := range view.Tasks {
 		if n%1000 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		k := unpack(kept, &task)
 		if k.Task.ID != asked && !i.couldBe(q, k) {
 			continue
 		}
@@ -108,7 +110,7 @@ func (i *insight) answerOf(q question, e *api.Explanation) {
 }
 
 // couldBe reports whether a name is, or would be, one of a task's, if that were published.
-func (i *insight) couldBe(q question, k cluster.Known) bool {
+func (i *insight) couldBe(q question, k unpacked) bool {
 	if q.zone == nil || k.Framework == nil {
 		return false
 	}
@@ -121,7 +123,7 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 			return strings.HasSuffix(l.Key, "_VHOST") && slices.ContainsFunc(hostsIn(l.Value), func(host string) bool { return hostOrigin(host) == q.name })
 		})
 	}
-	n := newNaming(k.Instance(), &recordSet{})
+	n := newNaming(k.Instance, &recordSet{})
 	if first, _, _ := strings.Cut(n.t[:min(len(n.t), shortest)], "-"); !strings.Contains(q.base, first) {
 		return false
 	}
@@ -135,7 +137,7 @@ func (i *insight) couldBe(q question, k cluster.Known) bool {
 }
 
 // mayHave reports whether a source may know an address of a task.
-func mayHave(k cluster.Known, addr netip.Addr) bool {
+func mayHave(k unpacked, addr netip.Addr) bool {
 	if labels := k.Task.Status.Labels; labels != nil && (slices.Contains(labels.Docker, addr) || slices.Contains(labels.Mesos, addr)) {
 		return true
 	}
@@ -323,11 +325,12 @@ func missingApp(view *cluster.View, tenant, app string) []string {
 	}
 	all := []string{fmt.Sprintf("no task %q of framework %q is known", wanted, tenant)}
 	seen := make(map[string]bool)
+	var task mesos.Task
 	for _, k := range view.Tasks {
 		if k.Framework == nil || len(seen) >= maxHints {
 			continue
 		}
-		n := newNaming(k.Instance(), &recordSet{})
+		n := newNaming(k.Instance(&task), &recordSet{})
 		hint := ""
 		switch {
 		case n.t == wanted && n.f != tenant:

@@ -1,6 +1,7 @@
 package calicomesos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -92,30 +93,32 @@ func (i *insight) look(ctx context.Context) (*cluster.View, error) {
 	case err != nil:
 		return nil, err
 	}
-	slices.SortFunc(view.Tasks, compareKnown)
+	slices.SortFunc(view.Tasks, compareKept)
 	slices.SortFunc(view.Frameworks, func(a, b *cluster.Framework) int { return strings.Compare(a.ID, b.ID) })
 	i.view, i.at = weak.Make(view), at
 	return view, nil
 }
 
-// compareKnown orders tasks by their frameworks' names, their own and their ids.
-func compareKnown(a, b cluster.Known) int {
+// compareKept orders tasks by their frameworks' names, their own and their ids.
+func compareKept(a, b cluster.Kept) int {
 	if a.Framework != b.Framework {
 		if c := strings.Compare(tenantOf(a), tenantOf(b)); c != 0 {
 			return c
 		}
 	}
-	if c := strings.Compare(a.Task.Name, b.Task.Name); c != 0 {
-		return c
-	}
-	if c := strings.Compare(a.Task.ID, b.Task.ID); c != 0 {
-		return c
-	}
-	return strings.Compare(a.Task.FrameworkID, b.Task.FrameworkID)
+	return cmp.Or(strings.Compare(a.Task.Name(), b.Task.Name()), strings.Compare(a.Task.ID(), b.Task.ID()), strings.Compare(a.Task.FrameworkID, b.Task.FrameworkID))
 }
 
+// unpacked is a task of a view.
+type unpacked struct {
+	cluster.Instance
+	kept cluster.Kept
+}
+
+func unpack(k cluster.Kept, into *mesos.Task) unpacked { return unpacked{k.Instance(into), k} }
+
 // tenantOf returns the name of a task's framework, or its id while that is unknown.
-func tenantOf(k cluster.Known) string {
+func tenantOf(k cluster.Kept) string {
 	if k.Framework == nil {
 		return k.Task.FrameworkID
 	}
@@ -123,8 +126,8 @@ func tenantOf(k cluster.Known) string {
 }
 
 // published reports whether a task is one that is published, if the rules find a name for it.
-func published(k cluster.Known) bool {
-	return k.Task.State == mesos.TaskRunning && k.Framework != nil && k.Agent != nil
+func published(k cluster.Kept) bool {
+	return k.Task.State() == mesos.TaskRunning && k.Framework != nil && k.Agent != nil
 }
 
 // Enumerate implements api.Stanza.
@@ -136,7 +139,7 @@ func (i *insight) Enumerate(ctx context.Context) (iter.Seq2[api.Framework, iter.
 	z := i.zones[mesosDNS][0]
 	rules := i.options.rules
 	rules.pointTo = z.Origin // PTR records are listed without reverse zones, too
-	of := make(map[string][]cluster.Known)
+	of := make(map[string][]cluster.Kept)
 	for _, k := range view.Tasks {
 		if published(k) {
 			of[k.Task.FrameworkID] = append(of[k.Task.FrameworkID], k)
@@ -151,8 +154,8 @@ func (i *insight) Enumerate(ctx context.Context) (iter.Seq2[api.Framework, iter.
 			tasks := func(yield func(api.EnumeratedTask) bool) {
 				for _, k := range of[f.ID] {
 					out.reset()
-					rules.task(k.Instance(), &out)
-					if records := enumerated(z.Zone, out.records); len(records) > 0 && !yield(api.EnumeratedTask{Name: k.Task.Name, ID: k.Task.ID, Records: records}) {
+					rules.kept(k, &out)
+					if records := enumerated(z.Zone, out.records); len(records) > 0 && !yield(api.EnumeratedTask{Name: k.Task.Name(), ID: k.Task.ID(), Records: records}) {
 						return
 					}
 				}
@@ -269,8 +272,12 @@ func (i *insight) Tasks(ctx context.Context, q api.Query) (*api.Tasks, error) {
 	}
 	found := &api.Tasks{Known: len(view.Tasks), Tasks: []api.Task{}}
 	text := i.sought(q.Text)
-	var t *told
-	for n, k := range view.Tasks {
+	var (
+		t    *told
+		task mesos.Task
+	)
+	for n, kept := range view.Tasks {
+		k := unpack(kept, &task)
 		if n%1000 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -299,12 +306,12 @@ func (i *insight) Tasks(ctx context.Context, q api.Query) (*api.Tasks, error) {
 
 // maySkip reports whether something of a task may not be published. It takes a fraction of what
 // tell takes: it makes no records.
-func (i *insight) maySkip(k cluster.Known) bool {
-	if !published(k) || len(k.Agent.Addrs) == 0 {
+func (i *insight) maySkip(k unpacked) bool {
+	if !published(k.kept) || len(k.Agent.Addrs) == 0 {
 		return true
 	}
 	out := recordSet{explains: true}
-	rules, in := &i.options.rules, k.Instance()
+	rules, in := &i.options.rules, k.Instance
 	if rules.hides(in) {
 		return true
 	}
@@ -334,17 +341,17 @@ func (i *insight) sought(text string) string {
 
 // mentions reports whether a text, in lower case, is part of a task's name, id, framework, agent,
 // of a name that it claims, or of an address.
-func mentions(k cluster.Known, text string) bool {
+func mentions(k unpacked, text string) bool {
 	if text == "" {
 		return true
 	}
-	if strings.Contains(text, ".") && strings.Contains(label(k.Task.Name, maxLabel)+"."+labels(tenantOf(k)), text) {
+	if strings.Contains(text, ".") && strings.Contains(label(k.Task.Name, maxLabel)+"."+labels(tenantOf(k.kept)), text) {
 		return true
 	}
 	if slices.ContainsFunc(k.Task.HAProxy, func(l mesos.Label) bool { return strings.Contains(strings.ToLower(l.Value), text) }) {
 		return true
 	}
-	for _, s := range []string{k.Task.Name, k.Task.ID, tenantOf(k), k.Task.AgentID} {
+	for _, s := range []string{k.Task.Name, k.Task.ID, tenantOf(k.kept), k.Task.AgentID} {
 		if strings.Contains(strings.ToLower(s), text) {
 			return true
 		}

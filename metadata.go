@@ -72,17 +72,17 @@ func newTaskIndex(zones zoneSet) *taskIndex {
 
 // replace takes in that a task has changed, with what the rules made of it before and
 // make of it now. It does nothing without an index.
-func (x *taskIndex) replace(c cluster.Change[cluster.Instance], r *rules, before, after *recordSet) {
+func (x *taskIndex) replace(c cluster.Change[cluster.Kept], r *rules, before, after *recordSet) {
 	if x == nil {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if c.Old.Valid() {
-		x.count(c.Old, r, before, -1)
+		x.count(c.Old.Instance(&before.task), r, before, -1)
 	}
 	if c.New.Valid() {
-		x.count(c.New, r, after, 1)
+		x.count(c.New.Instance(&after.task), r, after, 1)
 	}
 }
 

@@ -45,30 +45,32 @@ func TestMetadata(t *testing.T) {
 		{Agent: &mesos.Agent{ID: "x-S0", Hostname: "rack1"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.1")}},
 		{Agent: &mesos.Agent{ID: "x-S1", Hostname: "rack2"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.1.2")}},
 	}
-	task := func(id, framework, addr string, agent int, health mesos.Health) cluster.Instance {
-		return cluster.Instance{
+	task := func(id, framework, addr string, agent int, health mesos.Health) cluster.Kept {
+		return cluster.Kept{
 			Framework: &cluster.Framework{Framework: &mesos.Framework{ID: framework, Name: framework}}, Agent: agents[agent],
-			Task: &mesos.Task{ID: id, AgentID: agents[agent].ID, App: &mesos.App{Name: id[:len(id)-2]}, State: mesos.TaskRunning, Status: mesos.Status{
+			Task: (&mesos.Task{ID: id, AgentID: agents[agent].ID, Name: id[:len(id)-2], State: mesos.TaskRunning, Status: mesos.Status{
 				Health: health, Networks: []mesos.Network{{Addrs: []netip.Addr{netip.MustParseAddr(addr)}}},
-			}},
+			}}).Pack(),
 		}
 	}
 	one, two := task("nginx.1", "marathon", "10.0.0.1", 0, mesos.Healthy), task("nginx.2", "marathon", "10.0.0.2", 1, mesos.Healthy)
 	sick := task("nginx.3", "marathon", "10.0.0.3", 1, mesos.Unhealthy)
-	for _, in := range []cluster.Instance{one, two, sick} { // all claim a name of newTestPublisher's zone
-		in.Task.Ports = []mesos.PortRange{{Begin: 31000, End: 31000}}
-		in.Task.HAProxy = []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "shop.apps.acme.org"}}
+	for _, in := range []*cluster.Kept{&one, &two, &sick} { // all claim a name of newTestPublisher's zone
+		task := in.Instance(new(mesos.Task)).Task
+		task.Ports = []mesos.PortRange{{Begin: 31000, End: 31000}}
+		task.HAProxy = []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "shop.apps.acme.org"}}
+		in.Task = task.Pack()
 	}
 	pod := task("side_car.1", "marathon", "10.0.0.1", 0, mesos.Healthy) // with the address of the first
 	evil := task("nginx.4", "evil", "10.0.0.4", 1, mesos.Healthy)
 	hosted := task("lb.1", "chronos", "10.0.1.1", 0, mesos.Healthy)
-	publish := func(old, now cluster.Instance) {
-		p.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Instance]{{Old: old, New: now}}}, watch.Status{Complete: true})
+	publish := func(old, now cluster.Kept) {
+		p.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Kept]{{Old: old, New: now}}}, watch.Status{Complete: true})
 	}
-	none := cluster.Instance{}
+	none := cluster.Kept{}
 	canonical := "nginx" + canonicalSuffix("nginx.1", "x-S0") + ".marathon.mesos."
 	for i, step := range []struct {
-		old, now     cluster.Instance
+		old, now     cluster.Kept
 		name, client string
 		want         string // zone, task, framework, agent; and of the client
 	}{
@@ -105,7 +107,7 @@ func TestMetadata(t *testing.T) {
 			t.Errorf("step %d: %q, want %q", i, got, step.want)
 		}
 	}
-	for _, left := range []cluster.Instance{sick, pod, evil, hosted} {
+	for _, left := range []cluster.Kept{sick, pod, evil, hosted} {
 		publish(left, none)
 	}
 	if len(c.tasks.names) > 0 || len(c.tasks.addrs) > 0 {

@@ -12,6 +12,9 @@ import (
 	"github.com/miekg/dns"
 )
 
+// kept appends the records of a running task that is kept packed.
+func (r *rules) kept(k cluster.Kept, out *recordSet) { r.task(k.Instance(&out.task), out) }
+
 // task appends the records of a running task, and what it claims.
 func (r *rules) task(in cluster.Instance, out *recordSet) {
 	visibility := visibilityOf(in.Task)

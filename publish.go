@@ -69,7 +69,7 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 		replace(p, c, c.Old != nil, true, p.rules.masters)
 	}
 	for _, c := range ch.Instances {
-		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.task)
+		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.kept)
 		p.tasks.replace(c, p.rules, &p.before, &p.after)
 	}
 	p.floor, p.status = status.After, status

@@ -51,7 +51,7 @@ func (rc *randomCluster) status() mesos.Status {
 func (rc *randomCluster) task() *mesos.Task {
 	t := &mesos.Task{
 		ID: rc.id("t", 40), FrameworkID: rc.id("f", 4), AgentID: rc.id("S", 4),
-		App: &mesos.App{Name: oddNames[rc.r.IntN(len(oddNames))]}, State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
+		Name: oddNames[rc.r.IntN(len(oddNames))], State: mesos.TaskState(rc.r.IntN(3)), Status: rc.status(),
 	}
 	t.Container.Named = rc.r.IntN(2) == 0
 	if rc.r.IntN(2) == 0 {
@@ -114,7 +114,7 @@ func (rc *randomCluster) event() any {
 	}
 	s := &mesos.State{}
 	for range rc.r.IntN(30) {
-		s.Tasks = append(s.Tasks, rc.task())
+		s.Tasks = append(s.Tasks, rc.task().Pack())
 	}
 	for range rc.r.IntN(6) {
 		s.Agents = append(s.Agents, rc.agent())
@@ -223,7 +223,8 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		t := *state.Tasks[i%len(state.Tasks)]
+		var t mesos.Task
+		state.Tasks[i%len(state.Tasks)].Unpack(&t)
 		t.Status.Networks = []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{100, 64, byte(i >> 8), byte(i)})}}}
 		c.Event(mesos.TaskAdded{Task: &t})
 		ch := c.Flush()

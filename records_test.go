@@ -118,7 +118,7 @@ func newFixture() *fixture {
 	return &fixture{
 		rules: rules{sources: []source{netinfo, host}, pointTo: "mesos."},
 		task: mesos.Task{
-			ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", App: &mesos.App{Name: "app"}, State: mesos.TaskRunning,
+			ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", Name: "app", State: mesos.TaskRunning,
 			Status: mesos.Status{Networks: []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}},
 		},
 		framework: mesos.Framework{ID: "x-0000", Name: "marathon"},

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/calicomesos/calicomesos/plugin/api"
-	"github.com/calicomesos/calicomesos/plugin/cluster"
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
@@ -17,7 +16,7 @@ import (
 // told is what can be said of a task.
 type told struct {
 	api.Task
-	known   cluster.Known
+	known   unpacked
 	insight *insight
 	out     recordSet
 	addrs   taskAddrs
@@ -25,11 +24,11 @@ type told struct {
 }
 
 // tell applies the rules to a task, and takes note of what they skip.
-func (i *insight) tell(k cluster.Known) *told {
+func (i *insight) tell(k unpacked) *told {
 	t := &told{known: k, insight: i, out: recordSet{explains: true}}
 	t.Task = api.Task{
-		ID: k.Task.ID, Name: k.Task.Name, Framework: tenantOf(k), Agent: k.Task.AgentID, State: k.Task.State.String(),
-		Retained: k.Retained, Addresses: []string{}, Skipped: []string{},
+		ID: k.Task.ID, Name: k.Task.Name, Framework: tenantOf(k.kept), Agent: k.Task.AgentID, State: k.Task.State.String(),
+		Retained: k.kept.Retained, Addresses: []string{}, Skipped: []string{},
 	}
 	switch k.Task.Status.Health {
 	case mesos.Healthy:
@@ -49,7 +48,7 @@ func (i *insight) tell(k cluster.Known) *told {
 	if k.Agent == nil {
 		t.out.note("its agent %s is not known, or gone", k.Task.AgentID)
 	}
-	if published(k) {
+	if published(k.kept) {
 		t.apply()
 	}
 	t.Skipped = some(append(t.Skipped, t.out.notes...))
@@ -66,7 +65,7 @@ func some(all []string) []string {
 
 // apply applies the rules.
 func (t *told) apply() {
-	rules, in := &t.insight.options.rules, t.known.Instance()
+	rules, in := &t.insight.options.rules, t.known.Instance
 	rules.task(in, &t.out)
 	t.Published = len(t.out.claims) > 0
 	unfit := 0
@@ -95,7 +94,7 @@ func (t *told) addressed(n *naming) {
 	rules := &t.insight.options.rules
 	t.addrs = n.addrs
 	for _, s := range rules.sources {
-		if len(rules.addrsFrom(s, t.known.Instance(), &t.addrs, &recordSet{})) > 0 {
+		if len(rules.addrsFrom(s, t.known.Instance, &t.addrs, &recordSet{})) > 0 {
 			t.source = nameOf(sourceNames, s)
 			break
 		}
@@ -135,9 +134,9 @@ func (t *told) addressed(n *naming) {
 // detail adds what an explanation tells of a task.
 func (t *told) detail() api.TaskDetail {
 	d := api.TaskDetail{Task: t.Task, AgentID: t.known.Task.AgentID, FrameworkID: t.known.Task.FrameworkID, Source: t.source, Names: []string{}, Sources: make(map[string][]string), Ports: []api.Port{}}
-	if published(t.known) {
+	if published(t.known.kept) {
 		for name, s := range sourceNames {
-			for _, a := range t.insight.options.rules.addrsFrom(s, t.known.Instance(), &t.addrs, &recordSet{}) {
+			for _, a := range t.insight.options.rules.addrsFrom(s, t.known.Instance, &t.addrs, &recordSet{}) {
 				d.Sources[name] = append(d.Sources[name], a.String())
 			}
 		}

@@ -124,29 +124,27 @@ func newClaims(t *testing.T, properties string) *claimsOf {
 	c.hosts = knownHosts{}
 	c.task = &mesos.Task{
 		ID: "app.1", FrameworkID: "x-0000", AgentID: "x-S0", State: mesos.TaskRunning,
-		App: &mesos.App{
-			Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}},
-			HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "mytask.acme.org"}, {Key: "HAPROXY_GROUP", Value: "external"}},
-		},
+		Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}},
+		HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: "mytask.acme.org"}, {Key: "HAPROXY_GROUP", Value: "external"}},
 	}
 	return c
 }
 
-// instance returns a task as it is published.
-func instance(task *mesos.Task) cluster.Instance {
-	return cluster.Instance{
-		Task: task, Framework: &cluster.Framework{Framework: &mesos.Framework{ID: "x-0000", Name: "marathon"}},
+// kept returns a task as it is published.
+func kept(task *mesos.Task) cluster.Kept {
+	return cluster.Kept{
+		Task: task.Pack(), Framework: &cluster.Framework{Framework: &mesos.Framework{ID: "x-0000", Name: "marathon"}},
 		Agent: &cluster.Agent{Agent: &mesos.Agent{ID: "x-S0"}, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
 	}
 }
 
 // publish publishes that a task runs, or has ended.
 func (c *claimsOf) publish(status watch.Status, running bool) {
-	change := cluster.Change[cluster.Instance]{New: instance(c.task)}
+	change := cluster.Change[cluster.Kept]{New: kept(c.task)}
 	if !running {
 		change.Old, change.New = change.New, change.Old
 	}
-	c.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Instance]{change}}, status)
+	c.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Kept]{change}}, status)
 }
 
 // look answers for a name in the zone acme.org.
@@ -334,8 +332,8 @@ func BenchmarkBalancerMoves(b *testing.B) {
 	p.hosts = hosts
 	ch := &cluster.Changes{}
 	for i := range 10_000 {
-		task := &mesos.Task{ID: fmt.Sprint(i), App: &mesos.App{Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}}, HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: fmt.Sprintf("n%d.acme.org", i)}}}}
-		ch.Instances = append(ch.Instances, cluster.Change[cluster.Instance]{New: instance(task)})
+		task := &mesos.Task{ID: fmt.Sprint(i), Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}}, HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: fmt.Sprintf("n%d.acme.org", i)}}}
+		ch.Instances = append(ch.Instances, cluster.Change[cluster.Kept]{New: kept(task)})
 	}
 	p.Publish(ch, watch.Status{Complete: true})
 	b.ReportAllocs()

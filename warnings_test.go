@@ -24,11 +24,11 @@ func TestWarnings(t *testing.T) {
 		return &cluster.Agent{Agent: &mesos.Agent{ID: "s"}, Addrs: []netip.Addr{netip.MustParseAddr(addr)}}
 	}
 	marathon := &cluster.Framework{Framework: &mesos.Framework{ID: "f", Name: "marathon"}}
-	task := func(addr string) cluster.Instance {
-		return cluster.Instance{Framework: marathon, Agent: agent("10.0.0.1"), Task: &mesos.Task{
-			ID: "a", App: &mesos.App{Name: "a"}, State: mesos.TaskRunning,
+	task := func(addr string) cluster.Kept {
+		return cluster.Kept{Framework: marathon, Agent: agent("10.0.0.1"), Task: (&mesos.Task{
+			ID: "a", Name: "a", State: mesos.TaskRunning,
 			Status: mesos.Status{Networks: []mesos.Network{{Name: "calico", Addrs: []netip.Addr{netip.MustParseAddr(addr)}}}},
-		}}
+		}).Pack()}
 	}
 	principal := `framework is "marathon:me"`
 	for name, tc := range map[string]struct {
@@ -56,7 +56,7 @@ func TestWarnings(t *testing.T) {
 				Agents:     []cluster.Change[*cluster.Agent]{{New: agent(tc.agent)}},
 			}
 			if tc.task != "" {
-				changes.Instances = []cluster.Change[cluster.Instance]{{New: task(tc.task)}}
+				changes.Instances = []cluster.Change[cluster.Kept]{{New: task(tc.task)}}
 			}
 			p.swap(func(*recordSet) {}, func(*recordSet) {}) // nothing is seen
 			if got := p.warner.warnings(p.rules, true); got != nil {

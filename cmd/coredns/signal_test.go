@@ -164,7 +164,7 @@ func TestSIGUSR1(t *testing.T) {
 	defer cancel()
 	if err := loopback.Poll(ctx, func() bool {
 		s, err := snapshot.Read(file)
-		return err == nil && slices.ContainsFunc(s.State.Tasks, func(t *mesos.Task) bool { return t.ID == moved.TaskID.Value })
+		return err == nil && slices.ContainsFunc(s.State.Tasks, func(t mesos.PackedTask) bool { return t.ID() == moved.TaskID.Value })
 	}); err != nil {
 		t.Error("the snapshot is not written any more")
 	}

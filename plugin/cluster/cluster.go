@@ -24,15 +24,30 @@ import (
 	"github.com/calicomesos/calicomesos/plugin/mesos"
 )
 
+// Kept is a known task as it is kept, with its framework and agent.
+type Kept struct {
+	Task      mesos.PackedTask
+	Framework *Framework // nil while unknown
+	Agent     *Agent     // nil while unknown
+	Retained  bool       // from before a failover: the present leader has not named it
+}
+
+// Valid reports whether k is not the zero Kept.
+func (k Kept) Valid() bool { return k.Task.Packed != "" }
+
+// Instance returns the task as it would be published if it ran. It unpacks it into a Task, which
+// may be used again.
+func (k Kept) Instance(into *mesos.Task) Instance {
+	k.Task.Unpack(into)
+	return Instance{into, k.Framework, k.Agent}
+}
+
 // Instance is a running task with its framework and agent.
 type Instance struct {
 	Task      *mesos.Task
 	Framework *Framework
 	Agent     *Agent
 }
-
-// Valid reports whether i is not the zero Instance.
-func (i Instance) Valid() bool { return i.Task != nil }
 
 // Agent is a registered agent with its addresses.
 type Agent struct {
@@ -64,7 +79,7 @@ type Change[T any] struct{ Old, New T }
 // Changes are what has changed in a cluster. A new object has no Old, and one that is gone
 // has no New.
 type Changes struct {
-	Instances  []Change[Instance]
+	Instances  []Change[Kept] // running, with framework and agent
 	Frameworks []Change[*Framework]
 	Agents     []Change[*Agent]
 	Masters    Change[*Masters]
@@ -100,12 +115,17 @@ type tasks struct {
 
 func (t *tasks) get(k taskKey) *taskNode { return t.of[k.framework][k.task] }
 
+// put stores n, in place of what has its key. The id in the key is a part of n.packed.
 func (t *tasks) put(k taskKey, n *taskNode) {
-	if t.of[k.framework] == nil {
-		t.of[k.framework] = make(map[string]*taskNode)
+	of := t.of[k.framework]
+	if of == nil {
+		of = make(map[string]*taskNode)
+		t.of[k.framework] = of
 	}
-	t.of[k.framework][k.task] = n
-	t.count++
+	t.count -= len(of)
+	delete(of, k.task) // with its key, which is a part of what n.packed was
+	of[k.task] = n
+	t.count += len(of)
 }
 
 func (t *tasks) remove(k taskKey) {
@@ -129,13 +149,18 @@ func (t *tasks) all(yield func(taskKey, *taskNode) bool) {
 
 // taskNode is a known task with its place in the lists of its parents.
 type taskNode struct {
-	task      *mesos.Task
+	packed    mesos.Packed // "" once it is removed
 	agent     *parent[Agent]
 	framework *parent[Framework]
 	place     [2]int32 // index in agent.tasks and framework.tasks
 	epoch     uint32   // of the last state or event that named the task
 	dirty     bool     // in Cluster.dirtyTasks
-	published Instance // at the last Flush
+}
+
+// dirtyTask is a task that has changed since the last Flush.
+type dirtyTask struct {
+	*taskNode
+	before Kept // what was published then
 }
 
 // parent is an agent or a framework. It may be unknown, as tasks are announced before their
@@ -168,7 +193,7 @@ type Cluster struct {
 	agentCount, frameworkCount, retainedTasks int
 	deadline                                  time.Time // when Expire has something to do; zero if never
 
-	dirtyTasks      []*taskNode
+	dirtyTasks      []dirtyTask
 	dirtyAgents     []*parent[Agent]
 	dirtyFrameworks []*parent[Framework]
 
@@ -242,7 +267,7 @@ func (c *Cluster) Event(ev mesos.Event) {
 	c.touch(ev)
 	switch ev := ev.(type) {
 	case mesos.TaskAdded:
-		c.addTask(ev.Task)
+		c.addTask(ev.Task.Pack())
 		if ev.Task.State != mesos.TaskStaging { // a launch: the task did not run before
 			c.announces(ev.Task.AgentID)
 		}
@@ -273,34 +298,34 @@ func (c *Cluster) updateTask(u mesos.TaskUpdated) {
 		return
 	}
 	agent := n.agent.id
-	c.setTask(n, n.task.Updated(u))
+	c.setTask(n, n.task().Updated(u))
 	if u.State.AgentGone() {
 		c.touchAgent(agent)
 		c.dropAgent(agent)
 	}
 }
 
-func (c *Cluster) addTask(t *mesos.Task) {
-	k := taskKey{t.FrameworkID, t.ID}
-	n := c.tasks.get(k)
+func (c *Cluster) addTask(t mesos.PackedTask) {
+	n := c.tasks.get(taskKey{t.FrameworkID, t.ID()})
 	if n == nil {
-		n = &taskNode{}
-		c.tasks.put(k, n)
+		n = &taskNode{epoch: c.epoch}
 	} else {
-		t = t.KeepNetworks(n.task)
 		c.announced(n)
 		n.epoch = c.epoch
-		if n.task.Equal(t) {
+		before := n.task()
+		if t = t.KeepNetworks(before); t == before {
 			return
 		}
 	}
-	n.epoch = c.epoch
-	c.attach(n, t)
 	c.setTask(n, t)
 }
 
-// attach enters n in the lists of t's agent and framework.
-func (c *Cluster) attach(n *taskNode, t *mesos.Task) {
+// setTask sets what is known of a task, and enters it in the lists of its parents. A task that has
+// ended is removed.
+func (c *Cluster) setTask(n *taskNode, t mesos.PackedTask) {
+	c.markTask(n)
+	n.packed = t.Packed
+	c.tasks.put(taskKey{t.FrameworkID, t.ID()}, n)
 	if n.framework == nil {
 		n.framework = c.framework(t.FrameworkID)
 		n.framework.add(n)
@@ -315,26 +340,21 @@ func (c *Cluster) attach(n *taskNode, t *mesos.Task) {
 			c.forgetAgent(before)
 		}
 	}
-}
-
-func (c *Cluster) setTask(n *taskNode, t *mesos.Task) {
-	n.task = t
-	c.markTask(n)
-	if t.State.Terminal() {
+	if t.State().Terminal() {
 		c.removeTask(n)
 	}
 }
 
 // removeTask forgets a task. It stays among the dirty ones, for Flush.
 func (c *Cluster) removeTask(n *taskNode) {
-	c.tasks.remove(taskKey{n.task.FrameworkID, n.task.ID})
-	c.announced(n)
 	c.markTask(n)
+	c.tasks.remove(taskKey{n.framework.id, n.packed.ID()})
+	c.announced(n)
 	n.agent.remove(n)
 	c.forgetAgent(n.agent)
 	n.framework.remove(n)
 	c.forgetFramework(n.framework)
-	n.agent, n.framework, n.task = nil, nil, nil
+	n.agent, n.framework, n.packed = nil, nil, ""
 }
 
 func (c *Cluster) agent(id string) *parent[Agent] {
@@ -406,13 +426,13 @@ func (c *Cluster) setAgent(p *parent[Agent], a *Agent) {
 	case a != nil && p.now != nil && *a.Agent == *p.now.Agent && slices.Equal(a.Addrs, p.now.Addrs):
 		return
 	default:
+		c.markTasks(p.tasks)
 		c.agentCount += present(a) - present(p.now)
 		p.now = a
 		if !p.dirty {
 			p.dirty = true
 			c.dirtyAgents = append(c.dirtyAgents, p)
 		}
-		c.markTasks(p.tasks)
 	}
 	c.forgetAgent(p)
 }
@@ -423,13 +443,13 @@ func (c *Cluster) setFramework(p *parent[Framework], f *Framework) {
 	case f != nil && p.now != nil && *f.Framework == *p.now.Framework && slices.Equal(f.Addrs, p.now.Addrs):
 		return
 	default:
+		c.markTasks(p.tasks)
 		c.frameworkCount += present(f) - present(p.now)
 		p.now = f
 		if !p.dirty {
 			p.dirty = true
 			c.dirtyFrameworks = append(c.dirtyFrameworks, p)
 		}
-		c.markTasks(p.tasks)
 	}
 	c.forgetFramework(p)
 }
@@ -469,13 +489,14 @@ func (p *parent[T]) remove(n *taskNode) {
 	p.tasks = p.tasks[:last]
 }
 
+// markTask notes that n will change. It must be called before.
 func (c *Cluster) markTask(n *taskNode) {
 	for v := range c.collectors {
 		v.touched[n] = true
 	}
 	if !n.dirty {
+		c.dirtyTasks = append(c.dirtyTasks, dirtyTask{n, n.instance()})
 		n.dirty = true
-		c.dirtyTasks = append(c.dirtyTasks, n)
 	}
 }
 
@@ -506,26 +527,29 @@ func (c *Cluster) SetMasters(m *Masters) {
 	}
 }
 
-// instance returns what n publishes now, or the zero Instance.
-func (n *taskNode) instance() Instance {
-	if n.task == nil || n.task.State != mesos.TaskRunning || n.agent.now == nil || n.framework.now == nil {
-		return Instance{}
+// task returns what is known of n.
+func (n *taskNode) task() mesos.PackedTask {
+	return mesos.PackedTask{FrameworkID: n.framework.id, AgentID: n.agent.id, Packed: n.packed}
+}
+
+// instance returns what n publishes now, or the zero Kept.
+func (n *taskNode) instance() Kept {
+	if n.packed == "" || n.packed.State() != mesos.TaskRunning || n.agent.now == nil || n.framework.now == nil {
+		return Kept{}
 	}
-	return Instance{Task: n.task, Framework: n.framework.now, Agent: n.agent.now}
+	return Kept{Task: n.task(), Framework: n.framework.now, Agent: n.agent.now}
 }
 
 // Flush returns what has changed since the last call.
 func (c *Cluster) Flush() Changes {
 	var ch Changes
 	if len(c.dirtyTasks) > 0 {
-		ch.Instances = make([]Change[Instance], 0, len(c.dirtyTasks))
+		ch.Instances = make([]Change[Kept], 0, len(c.dirtyTasks))
 	}
-	for _, n := range c.dirtyTasks {
-		n.dirty = false
-		now := n.instance()
-		if now != n.published {
-			ch.Instances = append(ch.Instances, Change[Instance]{n.published, now})
-			n.published = now
+	for _, d := range c.dirtyTasks {
+		d.dirty = false
+		if now := d.instance(); now != d.before {
+			ch.Instances = append(ch.Instances, Change[Kept]{d.before, now})
 		}
 	}
 	ch.Agents = flush(c.dirtyAgents)
@@ -548,12 +572,12 @@ func flush[T any](dirty []*parent[T]) []Change[*T] {
 	return ch
 }
 
-// Full returns the whole cluster as of the last Flush, as if all of it were new.
+// Full returns the whole cluster, as if all of it were new. It must follow a Flush.
 func (c *Cluster) Full() Changes {
 	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
 	for _, n := range c.tasks.all {
-		if n.published.Valid() {
-			ch.Instances = append(ch.Instances, Change[Instance]{New: n.published})
+		if now := n.instance(); now.Valid() {
+			ch.Instances = append(ch.Instances, Change[Kept]{New: now})
 		}
 	}
 	ch.Agents, ch.Frameworks = full(c.agents), full(c.frameworks)
@@ -573,10 +597,10 @@ func full[T any](parents map[string]*parent[T]) []Change[*T] {
 // Snapshot returns the running tasks, agents and frameworks in the form of a master's state,
 // for LoadSnapshot.
 func (c *Cluster) Snapshot() *mesos.State {
-	s := &mesos.State{Tasks: make([]*mesos.Task, 0, c.tasks.count), Agents: make([]*mesos.Agent, 0, len(c.agents))}
+	s := &mesos.State{Tasks: make([]mesos.PackedTask, 0, c.tasks.count), Agents: make([]*mesos.Agent, 0, len(c.agents))}
 	for _, n := range c.tasks.all {
 		if n.instance().Valid() {
-			s.Tasks = append(s.Tasks, n.task)
+			s.Tasks = append(s.Tasks, n.task())
 		}
 	}
 	for _, p := range c.agents {

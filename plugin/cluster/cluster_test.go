@@ -13,7 +13,7 @@ import (
 )
 
 func task(id string, state mesos.TaskState) *mesos.Task {
-	return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: id}, State: state}
+	return &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", Name: id, State: state}
 }
 
 func withAddr(t *mesos.Task, addr string) *mesos.Task {
@@ -36,8 +36,15 @@ func updated(id string, state mesos.TaskState) mesos.Event {
 
 func subscribed(tasks ...*mesos.Task) mesos.Subscribed {
 	return mesos.Subscribed{State: &mesos.State{
-		Agents: []*mesos.Agent{agent.Agent}, Frameworks: []*mesos.Framework{framework.Framework}, Tasks: tasks,
+		Agents: []*mesos.Agent{agent.Agent}, Frameworks: []*mesos.Framework{framework.Framework}, Tasks: pack(tasks...),
 	}}
+}
+
+func pack(tasks ...*mesos.Task) (packed []mesos.PackedTask) {
+	for _, t := range tasks {
+		packed = append(packed, t.Pack())
+	}
+	return packed
 }
 
 // apply tells the cluster an event of a master, SUBSCRIBED included.
@@ -57,18 +64,19 @@ func (v view) follow(t *testing.T, ch Changes) {
 	t.Helper()
 	for _, c := range ch.Instances {
 		if c.Old.Valid() {
-			if v[c.Old.Task.ID] != describe(c.Old) {
-				t.Errorf("old is %s, it was %q", describe(c.Old), v[c.Old.Task.ID])
+			if v[c.Old.Task.ID()] != describe(c.Old) {
+				t.Errorf("old is %s, it was %q", describe(c.Old), v[c.Old.Task.ID()])
 			}
-			delete(v, c.Old.Task.ID)
+			delete(v, c.Old.Task.ID())
 		}
 		if c.New.Valid() {
-			v[c.New.Task.ID] = describe(c.New)
+			v[c.New.Task.ID()] = describe(c.New)
 		}
 	}
 }
 
-func describe(i Instance) string {
+func describe(k Kept) string {
+	i := k.Instance(new(mesos.Task))
 	s := fmt.Sprintf("%s of %s on %s", i.Task.ID, i.Framework.Name, i.Agent.Addr)
 	if len(i.Task.Status.Networks) > 0 {
 		s += " at " + i.Task.Status.Networks[0].Addrs[0].String()

@@ -37,7 +37,7 @@ func TestFailover(t *testing.T) {
 		},
 		"launched on meanwhile": {
 			{recoveredState, 0, both}, {back, 0, both}, {added("a", 1), time.Second, both},
-			{mesos.TaskAdded{Task: &mesos.Task{ID: "new", FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "new"}, State: mesos.TaskStaging}}, time.Second, both},
+			{mesos.TaskAdded{Task: &mesos.Task{ID: "new", FrameworkID: "f", AgentID: "s", Name: "new", State: mesos.TaskStaging}}, time.Second, both},
 			{nil, time.Second - time.Millisecond, both}, {nil, time.Millisecond, a},
 		},
 		"announcing all the time": {
@@ -177,7 +177,7 @@ func TestFailover_NoRegistry(t *testing.T) {
 	both := subscribed(task("a", 1), c2)
 	both.State.Agents = append(both.State.Agents, second)
 	both.State.Frameworks = append(both.State.Frameworks, &mesos.Framework{ID: "idle", Name: "idle"})
-	fewer := mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{second}, Frameworks: both.State.Frameworks[:1], Tasks: []*mesos.Task{c2}}}
+	fewer := mesos.Subscribed{State: &mesos.State{Agents: []*mesos.Agent{second}, Frameworks: both.State.Frameworks[:1], Tasks: pack(c2)}}
 	recovered := mesos.Subscribed{State: &mesos.State{RecoveredAgents: both.State.Agents}}
 	listing := mesos.Subscribed{State: &mesos.State{Agents: fewer.State.Agents, Frameworks: fewer.State.Frameworks, Tasks: fewer.State.Tasks, RecoveredAgents: []*mesos.Agent{{ID: "s3"}}}}
 	miss := func(c *Cluster) { c.Elected([]mesos.MasterID{"third"}, time.Now()) }

@@ -172,15 +172,15 @@ func (c *Cluster) reconcileTasks(s *mesos.State, since *touched) int {
 	differences := 0
 	listed := make(map[taskKey]bool, len(s.Tasks))
 	for _, t := range s.Tasks {
-		k := taskKey{t.FrameworkID, t.ID}
+		k := taskKey{t.FrameworkID, t.ID()}
 		listed[k] = true
 		if since.tasks[k] || since.agents[t.AgentID] || since.frameworks[t.FrameworkID] {
 			continue
 		}
 		switch n := c.tasks.get(k); {
-		case n == nil && t.State.Terminal():
+		case n == nil && t.State().Terminal():
 			continue
-		case n == nil, !n.task.Equal(t.KeepNetworks(n.task)):
+		case n == nil, n.task() != t.KeepNetworks(n.task()):
 			differences++
 		}
 		c.addTask(t)

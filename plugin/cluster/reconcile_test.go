@@ -80,7 +80,7 @@ func TestReconcile_WholeState(t *testing.T) {
 	renamed.Frameworks = []*mesos.Framework{{ID: "f", Name: "renamed"}}
 	malformed := state()
 	malformed.Malformed = 1
-	second := state(task("a", 1), task("b", 1), &mesos.Task{ID: "x", App: &mesos.App{Name: "x"}, FrameworkID: "g", AgentID: "s", State: 1})
+	second := state(task("a", 1), task("b", 1), &mesos.Task{ID: "x", Name: "x", FrameworkID: "g", AgentID: "s", State: 1})
 	second.Frameworks = append(slices.Clone(second.Frameworks), &mesos.Framework{ID: "g", Name: "second"})
 	for name, tc := range map[string]struct {
 		before      []mesos.Event
@@ -147,7 +147,7 @@ func TestReconcile_WholeState(t *testing.T) {
 // TestReference lets events name unknown objects.
 func TestReference(t *testing.T) {
 	other := func(agent, framework string) mesos.Event {
-		return mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: framework, AgentID: agent, App: &mesos.App{}, State: 1}}
+		return mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: framework, AgentID: agent, State: 1}}
 	}
 	for name, tc := range map[string]struct {
 		events []mesos.Event
@@ -168,7 +168,7 @@ func TestReference(t *testing.T) {
 		"the agent is yet to come back":  {[]mesos.Event{mesos.Subscribed{State: &mesos.State{Frameworks: []*mesos.Framework{framework.Framework}, RecoveredAgents: []*mesos.Agent{{ID: "s"}}}}, added("a", 1)}, nil, false},
 		"more than can be remembered":    {slices.Repeat([]mesos.Event{other("other", "f")}, 2*maxUnknown), nil, true},
 		"a comparison comes in between":  {[]mesos.Event{updated("x", 1)}, []mesos.Event{nil}, false},
-		"an unknown owner that is ended": {[]mesos.Event{mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: "g", AgentID: "s", App: &mesos.App{}, State: 4}}}, nil, false},
+		"an unknown owner that is ended": {[]mesos.Event{mesos.TaskAdded{Task: &mesos.Task{ID: "x", FrameworkID: "g", AgentID: "s", State: 4}}}, nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

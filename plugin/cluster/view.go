@@ -9,21 +9,10 @@ import (
 
 // View is all that a cluster knows at one moment, whether it is published or not.
 type View struct {
-	Tasks      []Known // in no order
+	Tasks      []Kept // in no order
 	Frameworks []*Framework
 	Agents     []*Agent
 }
-
-// Known is a known task in any state.
-type Known struct {
-	Task      *mesos.Task
-	Framework *Framework // nil while unknown
-	Agent     *Agent     // nil while unknown
-	Retained  bool       // from before a failover: the present leader has not named it
-}
-
-// Instance returns the task as it would be published if it ran.
-func (k Known) Instance() Instance { return Instance{k.Task, k.Framework, k.Agent} }
 
 // viewStep is the number of tasks that a step of a Collector takes: that is a fraction of a
 // millisecond.
@@ -33,23 +22,23 @@ const viewStep = 2000
 // cluster may change between them. End must be called.
 type Collector struct {
 	cluster *Cluster
-	agents  []*parent[Agent]    // whose tasks are yet to be taken
-	tasks   []*taskNode         // of the agent that is being taken
-	steps   int                 // left until the rest is taken at once
-	taken   [][]takenTask       // by each step
-	touched map[*taskNode]bool  // changed since they were taken
-	again   map[*taskNode]Known // as they are since; the zero Known for a task that is gone
+	agents  []*parent[Agent]   // whose tasks are yet to be taken
+	tasks   []*taskNode        // of the agent that is being taken
+	steps   int                // left until the rest is taken at once
+	taken   [][]takenTask      // by each step
+	touched map[*taskNode]bool // changed since they were taken
+	again   map[*taskNode]Kept // as they are since; the zero Kept for a task that is gone
 	view    View
 }
 
 type takenTask struct {
 	node *taskNode
-	Known
+	Kept
 }
 
 // Collect begins a View.
 func (c *Cluster) Collect() *Collector {
-	v := &Collector{cluster: c, touched: make(map[*taskNode]bool), again: make(map[*taskNode]Known), agents: make([]*parent[Agent], 0, len(c.agents))}
+	v := &Collector{cluster: c, touched: make(map[*taskNode]bool), again: make(map[*taskNode]Kept), agents: make([]*parent[Agent], 0, len(c.agents))}
 	v.steps = 2*c.tasks.count/viewStep + 100
 	for _, p := range c.agents {
 		v.agents = append(v.agents, p)
@@ -124,28 +113,28 @@ func (v *Collector) View() *View {
 	for _, step := range v.taken {
 		all += len(step)
 	}
-	view.Tasks = make([]Known, 0, all)
+	view.Tasks = make([]Kept, 0, all)
 	for _, step := range v.taken {
 		for _, t := range step {
 			if _, changed := v.again[t.node]; !changed {
-				view.Tasks = append(view.Tasks, t.Known)
+				view.Tasks = append(view.Tasks, t.Kept)
 			}
 		}
 	}
 	for _, k := range v.again {
-		if k.Task != nil {
+		if k.Valid() {
 			view.Tasks = append(view.Tasks, k)
 		}
 	}
 	return view
 }
 
-// known returns a task as it is now, or the zero Known if it is gone.
-func (n *taskNode) known(epoch uint32) Known {
-	if n.task == nil {
-		return Known{}
+// known returns a task as it is now, or the zero Kept if it is gone.
+func (n *taskNode) known(epoch uint32) Kept {
+	if n.packed == "" {
+		return Kept{}
 	}
-	return Known{n.task, n.framework.now, n.agent.now, n.epoch != epoch}
+	return Kept{n.task(), n.framework.now, n.agent.now, n.epoch != epoch}
 }
 
 // Away returns the agents that the leader expects to re-register, at most most of them, and how

@@ -19,12 +19,12 @@ func TestCollect(t *testing.T) {
 	task := func() *mesos.Task {
 		return &mesos.Task{
 			ID: fmt.Sprintf("t%d", r.IntN(9000)), FrameworkID: fmt.Sprintf("f%d", r.IntN(3)), AgentID: fmt.Sprintf("S%d", max(r.IntN(80)-30, 0)), // many on one
-			App: &mesos.App{Name: "app"}, State: mesos.TaskState(r.IntN(2)),
+			Name: "app", State: mesos.TaskState(r.IntN(2)),
 		}
 	}
 	s := &mesos.State{}
 	for range 9000 {
-		s.Tasks = append(s.Tasks, task())
+		s.Tasks = append(s.Tasks, task().Pack())
 	}
 	for i := range 40 { // some are unknown
 		s.Agents = append(s.Agents, &mesos.Agent{ID: fmt.Sprintf("S%d", i)})
@@ -59,7 +59,7 @@ func TestCollect(t *testing.T) {
 		if steps < 3 {
 			t.Fatalf("only %d steps", steps)
 		}
-		want := make(map[Known]bool)
+		want := make(map[Kept]bool)
 		for _, n := range c.tasks.all {
 			want[n.known(c.epoch)] = true
 		}
@@ -84,8 +84,8 @@ func TestCollect(t *testing.T) {
 // TestCollect_Retained tells which tasks the present leader has not named.
 func TestCollect_Retained(t *testing.T) {
 	c := New(nil)
-	task := &mesos.Task{ID: "t", FrameworkID: "f", AgentID: "S0", App: &mesos.App{Name: "app"}, State: mesos.TaskRunning}
-	c.State(&mesos.State{Agents: []*mesos.Agent{{ID: "S0"}}, Tasks: []*mesos.Task{task}}, Leader{ID: "m"}, time.Now())
+	task := &mesos.Task{ID: "t", FrameworkID: "f", AgentID: "S0", Name: "app", State: mesos.TaskRunning}
+	c.State(&mesos.State{Agents: []*mesos.Agent{{ID: "S0"}}, Tasks: pack(task)}, Leader{ID: "m"}, time.Now())
 	retained := func() bool {
 		v := c.Collect()
 		defer v.End()
@@ -121,7 +121,7 @@ func BenchmarkCollect(b *testing.B) {
 		s.Agents = append(s.Agents, &mesos.Agent{ID: fmt.Sprintf("S%d", i)})
 	}
 	for i := range 100_000 {
-		s.Tasks = append(s.Tasks, &mesos.Task{ID: fmt.Sprintf("t%d", i), FrameworkID: "f", AgentID: fmt.Sprintf("S%d", i%5000), App: &mesos.App{Name: "app"}, State: mesos.TaskRunning})
+		s.Tasks = append(s.Tasks, pack(&mesos.Task{ID: fmt.Sprintf("t%d", i), FrameworkID: "f", AgentID: fmt.Sprintf("S%d", i%5000), Name: "app", State: mesos.TaskRunning})...)
 	}
 	c := New(nil)
 	c.State(s, Leader{ID: "m"}, time.Now())

@@ -3,15 +3,12 @@ package mesos
 import (
 	"bytes"
 	"errors"
-	"hash/maphash"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"weak"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -49,37 +46,9 @@ var errNoState = errors.New("SUBSCRIBED has no state")
 
 // decoder decodes v1 messages into the types of this package. Field numbers are those of
 // v1/master/master.proto and v1/mesos.proto.
-type decoder struct {
-	interned map[string]string
-	apps     map[uint64]weak.Pointer[App] // by the hash of the bytes that they were decoded from
-	sweepAt  int                          // number of apps at which collected ones are dropped
-	seed     maphash.Seed
-}
+type decoder struct{ interned map[string]string }
 
-func newDecoder() *decoder {
-	return &decoder{interned: make(map[string]string), apps: make(map[uint64]weak.Pointer[App]), sweepAt: 1 << 10, seed: maphash.MakeSeed()}
-}
-
-// share returns an App equal to a that was decoded before from the same parts of a Task, or
-// else a.
-func (d *decoder) share(a *App, parts ...[]byte) *App {
-	var h maphash.Hash
-	h.SetSeed(d.seed)
-	for _, p := range parts {
-		maphash.WriteComparable(&h, len(p))
-		h.Write(p)
-	}
-	sum := h.Sum64()
-	if known := d.apps[sum].Value(); known != nil && equalApps(known, a) {
-		return known
-	}
-	if len(d.apps) >= d.sweepAt {
-		maps.DeleteFunc(d.apps, func(_ uint64, p weak.Pointer[App]) bool { return p.Value() == nil })
-		d.sweepAt = max(2*len(d.apps), 1<<10)
-	}
-	d.apps[sum] = weak.Make(a)
-	return a
-}
+func newDecoder() *decoder { return &decoder{interned: make(map[string]string)} }
 
 // intern returns b as a string that all callers share: for ids of agents and frameworks,
 // and names of networks, ports and protocols.
@@ -255,7 +224,7 @@ func (d *decoder) stateTask(s *State, num protowire.Number, b []byte) bool {
 	if t == nil {
 		return false
 	}
-	s.Tasks = append(s.Tasks, t)
+	s.Tasks = append(s.Tasks, t.Pack())
 	return true
 }
 
@@ -292,14 +261,13 @@ func (d *decoder) stateAgent(s *State, num protowire.Number, b []byte) bool {
 
 // task decodes a Task. It returns nil if the task is malformed or lacks an id.
 func (d *decoder) task(b []byte) *Task {
-	t, app := new(Task), new(App)
-	var name, labels, discovery, container []byte
+	t := new(Task)
+	var labels []byte
 	f := scan(b)
 	for f.next() {
 		switch f.num {
 		case 1:
-			name = f.b
-			app.Name = string(f.b)
+			t.Name = string(f.b)
 		case 2:
 			t.ID = string(message(f.b, 1))
 		case 3:
@@ -317,25 +285,19 @@ func (d *decoder) task(b []byte) *Task {
 		case 11:
 			labels = f.b
 		case 12:
-			discovery = f.b
-			app.Discovery = new(Discovery)
-			f.nested(d.discovery(f.b, app.Discovery))
+			t.Discovery = new(Discovery)
+			f.nested(d.discovery(f.b, t.Discovery))
 		case 13:
-			container = f.b
-			f.nested(d.container(f.b, &app.Container))
+			f.nested(d.container(f.b, &t.Container))
 		}
 	}
 	f.nested(eachLabel(labels, func(key, value []byte) {
-		d.vipPort(app, key, value)
-		d.haproxy(app, key, value)
+		d.vipPort(t, key, value)
+		d.haproxy(t, key, value)
 	}))
 	if f.err != nil || t.ID == "" || t.FrameworkID == "" {
 		return nil
 	}
-	if app.Discovery != nil && app.Discovery.Name == app.Name {
-		app.Discovery.Name = app.Name // share the string
-	}
-	t.App = d.share(app, name, labels, discovery, container)
 	return t
 }
 
@@ -582,20 +544,20 @@ func (d *decoder) ports(b []byte, to *[]PortRange) error {
 	return f.err
 }
 
-// vipPort appends a label to a.VIPPorts, if it is a VIP_PORTn.
-func (d *decoder) vipPort(a *App, key, value []byte) {
+// vipPort appends a label to t.VIPPorts, if it is a VIP_PORTn.
+func (d *decoder) vipPort(t *Task, key, value []byte) {
 	if len(key) <= len(vipPrefix) || !strings.EqualFold(string(key[:len(vipPrefix)]), vipPrefix) {
 		return
 	}
 	n, err := strconv.ParseUint(string(key[len(vipPrefix):]), 10, 16)
 	protocol, _, ok := strings.Cut(string(value), "://")
 	if err == nil && ok {
-		a.VIPPorts = append(a.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
+		t.VIPPorts = append(t.VIPPorts, VIPPort{int(n), d.intern([]byte(protocol))})
 	}
 }
 
-// haproxy appends a label to a.HAProxy, if it says who claims a host name.
-func (d *decoder) haproxy(a *App, key, value []byte) {
+// haproxy appends a label to t.HAProxy, if it says who claims a host name.
+func (d *decoder) haproxy(t *Task, key, value []byte) {
 	k, ok := bytes.CutPrefix(key, []byte(haproxyPrefix))
 	if !ok {
 		return
@@ -605,7 +567,7 @@ func (d *decoder) haproxy(a *App, key, value []byte) {
 	}
 	switch string(k) {
 	case "VHOST", "GROUP", "ENABLED":
-		a.HAProxy = append(a.HAProxy, Label{d.intern(key), string(value)})
+		t.HAProxy = append(t.HAProxy, Label{d.intern(key), string(value)})
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -136,7 +135,7 @@ func TestOddMessages(t *testing.T) {
 	type msg = protobufMessage
 	task := msg{}.bytes(1, []byte("a")).id(2, "t").id(3, "f").id(5, "s").varint(6, 1)
 	added := func(task msg) msg { return msg{}.varint(1, 2).bytes(3, msg{}.bytes(1, task)) }
-	plain := TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", App: &App{Name: "a"}, State: TaskRunning}}
+	plain := TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", Name: "a", State: TaskRunning}}
 	for name, tc := range map[string]struct {
 		message []byte
 		want    Event
@@ -147,7 +146,7 @@ func TestOddMessages(t *testing.T) {
 		"unknown fixed32 field":       {added(append(protowire.AppendTag(append(msg{}, task...), 98, protowire.Fixed32Type), 1, 2, 3, 4)), plain},
 		"unknown field of the event":  {append(msg{}.varint(77, 1), added(task)...), plain},
 		"payload before type":         {msg{}.bytes(3, msg{}.bytes(1, task)).varint(1, 2), plain},
-		"unknown state":               {added(task.varint(6, 99)), TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", App: &App{Name: "a"}, State: 99}}},
+		"unknown state":               {added(task.varint(6, 99)), TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", Name: "a", State: 99}}},
 		"unknown event type":          {msg{}.varint(1, 42), Unknown{}},
 		"unknown event with payload":  {msg{}.varint(1, 42).bytes(42, []byte("x")), Unknown{}},
 		"task without id":             {added(msg{}.bytes(1, []byte("a")).id(3, "f")), Unknown{}},
@@ -160,10 +159,10 @@ func TestOddMessages(t *testing.T) {
 		"framework without id":        {msg{}.varint(1, 6).bytes(7, msg{}.bytes(1, msg{})), Unknown{}},
 		"update without task":         {msg{}.varint(1, 3).bytes(4, msg{}.id(1, "f").varint(3, 1)), Unknown{}},
 		"update without state":        {msg{}.varint(1, 3).bytes(4, msg{}.id(1, "f").bytes(2, msg{}.id(1, "t").varint(2, 1))), TaskUpdated{TaskID: "t", FrameworkID: "f", State: TaskRunning}},
-		"name as number":              {added(task.varint(1, 5)), TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", App: &App{}, State: TaskRunning}}},
+		"name as number":              {added(task.varint(1, 5)), TaskAdded{&Task{ID: "t", FrameworkID: "f", AgentID: "s", State: TaskRunning}}},
 		"heartbeat":                   {msg{}.varint(1, 9), Heartbeat{}},
 		"subscribed, an empty state":  {msg{}.varint(1, 1).bytes(2, msg{}.bytes(1, nil)), Subscribed{State: new(State)}},
-		"subscribed, a malformed one": {msg{}.varint(1, 1).bytes(2, msg{}.bytes(1, msg{}.bytes(1, msg{}.bytes(2, task).bytes(2, []byte{8})))), Subscribed{State: &State{Tasks: []*Task{plain.Task}, Malformed: 1}}},
+		"subscribed, a malformed one": {msg{}.varint(1, 1).bytes(2, msg{}.bytes(1, msg{}.bytes(1, msg{}.bytes(2, task).bytes(2, []byte{8})))), Subscribed{State: &State{Tasks: []PackedTask{plain.Task.Pack()}, Malformed: 1}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := decodeOne(t, tc.message)
@@ -189,7 +188,7 @@ func TestHugeTaskIsSkipped(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := ev.(Subscribed).State
-	if len(s.Tasks) != 1 || s.Tasks[0].ID != "small" || s.Malformed != 1 {
+	if len(s.Tasks) != 1 || s.Tasks[0].ID() != "small" || s.Malformed != 1 {
 		t.Errorf("%d tasks, %d malformed", len(s.Tasks), s.Malformed)
 	}
 }
@@ -411,8 +410,16 @@ func FuzzTask(f *testing.F) {
 	f.Add(mesostest.Protobuf(s.Task(mesostest.App{Name: "a", Network: "n", Ports: []mesostest.Port{{Number: 80, Name: "http"}}}, "t", 0, "10.0.0.1")))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if task := newDecoder().task(b); task != nil && (task.ID == "" || task.FrameworkID == "") {
+		task := newDecoder().task(b)
+		if task == nil {
+			return
+		}
+		if task.ID == "" || task.FrameworkID == "" {
 			t.Error("a task without its ids")
+		}
+		var again Task
+		if task.Pack().Unpack(&again); !reflect.DeepEqual(&again, task) {
+			t.Errorf("unpacked\n%+v\nwant\n%+v", again, task)
 		}
 	})
 }
@@ -466,45 +473,6 @@ func FuzzMasterInfo(f *testing.F) {
 			}
 		}
 	})
-}
-
-// TestSharedApps decodes tasks that are partly equal.
-func TestSharedApps(t *testing.T) {
-	s := mesostest.NewScript("x")
-	http := []mesostest.Port{{Number: 80, Name: "http", Protocol: "tcp"}}
-	vip := []mesostest.Label{{Key: "VIP_PORT0", Value: "tcp://vip"}}
-	base := mesostest.App{Name: "a", Network: "calico", Ports: http, Labels: vip}
-	for name, tc := range map[string]struct {
-		change func(app *mesostest.App)
-		shared bool
-	}{
-		"the same":        {func(*mesostest.App) {}, true},
-		"another name":    {func(app *mesostest.App) { app.Name = "b" }, false},
-		"another port":    {func(app *mesostest.App) { app.Ports = []mesostest.Port{{Number: 81, Name: "http", Protocol: "tcp"}} }, false},
-		"no labels":       {func(app *mesostest.App) { app.Labels = nil }, false},
-		"another network": {func(app *mesostest.App) { app.Network = "" }, false},
-	} {
-		d := newDecoder()
-		other := base
-		tc.change(&other)
-		first := d.task(mesostest.Protobuf(s.Task(base, "t0", 0, "10.0.0.1")))
-		second := d.task(mesostest.Protobuf(s.Task(other, "t1", 1, "10.0.0.2")))
-		if (first.App == second.App) != tc.shared {
-			t.Errorf("%s: shared: %v", name, !tc.shared)
-		}
-	}
-
-	d := newDecoder()
-	for i := range 100_000 { // none of them is kept
-		d.task(mesostest.Protobuf(s.Task(mesostest.App{Name: fmt.Sprint(i)}, "t", 0)))
-		if i%10_000 == 0 {
-			runtime.GC()
-		}
-	}
-	runtime.GC()
-	if n := len(d.apps); n > 50_000 {
-		t.Errorf("%d apps of tasks that are gone are remembered", n)
-	}
 }
 
 // TestClaims decodes what Marathon-LB's labels say, and whether the agent maps a task's ports.

@@ -23,8 +23,10 @@ func WriteState(to io.Writer, s *State) error {
 	for _, a := range s.RecoveredAgents {
 		e.object(w, 4, 2, func() { e.agentInfo(a) })
 	}
-	for _, t := range s.Tasks {
-		e.object(w, 1, 2, func() { e.task(t) })
+	var t Task
+	for _, packed := range s.Tasks {
+		packed.Unpack(&t)
+		e.object(w, 1, 2, func() { e.task(&t) })
 	}
 	return w.Flush() // returns the first error of any write
 }

@@ -9,7 +9,6 @@ package mesos
 
 import (
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -64,25 +63,19 @@ const (
 	VisibilityExternal
 )
 
-// Task is what DNS needs of a v1 Task. Once returned by this package it never changes.
+// Task is what DNS needs of a v1 Task.
 type Task struct {
 	ID          string // unique within its framework
 	FrameworkID string
 	AgentID     string
-	*App
-	Ports  []PortRange // resource "ports", in the order of the message
-	Status Status      // merged from all statuses so far
-	State  TaskState
-}
-
-// App is the part of a Task that the instances of an app have in common and mostly share.
-// It is never nil and never changes.
-type App struct {
-	Name      string
-	Discovery *Discovery // nil without a DiscoveryInfo
-	Container Container  // port mappings of the ContainerInfo
-	VIPPorts  []VIPPort  // labels VIP_PORTn
-	HAProxy   []Label    // labels HAPROXY_…, which Marathon-LB reads, that say who claims a host name
+	State       TaskState
+	Name        string
+	Discovery   *Discovery  // nil without a DiscoveryInfo
+	Container   Container   // port mappings of the ContainerInfo
+	VIPPorts    []VIPPort   // labels VIP_PORTn
+	HAProxy     []Label     // labels HAPROXY_…, which Marathon-LB reads, that say who claims a host name
+	Ports       []PortRange // resource "ports", in the order of the message
+	Status      Status      // merged from all statuses so far
 }
 
 // Label is a v1 Label of a task.
@@ -156,13 +149,6 @@ type StatusLabels struct {
 	Mesos  []netip.Addr // MesosContainerizer.NetworkSettings.IPAddress
 }
 
-func (l *StatusLabels) equal(o *StatusLabels) bool {
-	if l == nil || o == nil {
-		return l == o
-	}
-	return slices.Equal(l.Docker, o.Docker) && slices.Equal(l.Mesos, o.Mesos)
-}
-
 // merge takes over what the next status says. Networks without an address that can be parsed
 // replace none with one.
 func (s *Status) merge(next *Status) {
@@ -183,55 +169,6 @@ type Network struct {
 	Name         string
 	Addrs        []netip.Addr
 	PortMappings []PortMapping
-}
-
-// Equal reports whether t and o mean the same to DNS.
-func (t *Task) Equal(o *Task) bool {
-	return t.ID == o.ID && t.FrameworkID == o.FrameworkID && t.AgentID == o.AgentID && t.State == o.State &&
-		equalApps(t.App, o.App) && slices.Equal(t.Ports, o.Ports) && t.Status.equal(&o.Status)
-}
-
-func equalApps(a, o *App) bool {
-	return a == o || a.Name == o.Name && a.Discovery.equal(o.Discovery) && a.Container.equal(&o.Container) && slices.Equal(a.VIPPorts, o.VIPPorts) && slices.Equal(a.HAProxy, o.HAProxy)
-}
-
-func (d *Discovery) equal(o *Discovery) bool {
-	if d == nil || o == nil {
-		return d == o
-	}
-	return d.Name == o.Name && d.Visibility == o.Visibility && slices.Equal(d.Ports, o.Ports)
-}
-
-func (c *Container) equal(o *Container) bool {
-	return c.Docker == o.Docker && c.Bridged == o.Bridged && c.Named == o.Named && c.Networks == o.Networks && slices.Equal(c.PortMappings, o.PortMappings)
-}
-
-func (s *Status) equal(o *Status) bool {
-	return s.Health == o.Health && slices.EqualFunc(s.Networks, o.Networks, Network.equal) && s.Labels.equal(o.Labels)
-}
-
-func (n Network) equal(o Network) bool {
-	return n.Name == o.Name && slices.Equal(n.Addrs, o.Addrs) && slices.Equal(n.PortMappings, o.PortMappings)
-}
-
-// Updated returns the task after the event u. TASK_UPDATED.state is the truth; the state in
-// its status may lag behind.
-func (t *Task) Updated(u TaskUpdated) *Task {
-	next := *t
-	next.State = u.State
-	next.Status.merge(&u.Status)
-	return &next
-}
-
-// KeepNetworks returns t with the networks of older, an earlier message about the same
-// task, if t has none: a container keeps its addresses, but not every message names them.
-func (t *Task) KeepNetworks(older *Task) *Task {
-	if t.Status.Networks != nil || older.Status.Networks == nil || t.AgentID != older.AgentID {
-		return t
-	}
-	next := *t
-	next.Status.Networks, next.Status.addressed = older.Status.Networks, older.Status.addressed
-	return &next
 }
 
 // Agent is a v1 Agent, or the AgentInfo of a recovered one.
@@ -259,7 +196,7 @@ type MasterID string
 
 // State is a v1 GetState: a whole cluster.
 type State struct {
-	Tasks           []*Task
+	Tasks           []PackedTask
 	Frameworks      []*Framework
 	Agents          []*Agent // registered
 	RecoveredAgents []*Agent // known from the registry, not yet re-registered

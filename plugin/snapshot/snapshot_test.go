@@ -34,7 +34,7 @@ func example() *Snapshot {
 		State: &mesos.State{
 			Agents:     []*mesos.Agent{{ID: "s", Hostname: "agent.example", Port: 5051}},
 			Frameworks: []*mesos.Framework{{ID: "f", Name: "marathon"}},
-			Tasks:      []*mesos.Task{{ID: "t", FrameworkID: "f", AgentID: "s", App: &mesos.App{Name: "nginx"}, State: mesos.TaskRunning}},
+			Tasks:      []mesos.PackedTask{(&mesos.Task{ID: "t", FrameworkID: "f", AgentID: "s", Name: "nginx", State: mesos.TaskRunning}).Pack()},
 		},
 	}
 }
@@ -52,7 +52,7 @@ func TestRoundTrip(t *testing.T) {
 		}
 	}
 	got, err := Read(file)
-	if err != nil || !reflect.DeepEqual(got.Header, s.Header) || len(got.State.Tasks) != 1 || !got.State.Tasks[0].Equal(s.State.Tasks[0]) ||
+	if err != nil || !reflect.DeepEqual(got.Header, s.Header) || len(got.State.Tasks) != 1 || got.State.Tasks[0] != s.State.Tasks[0] ||
 		*got.State.Agents[0] != *s.State.Agents[0] || *got.State.Frameworks[0] != *s.State.Frameworks[0] {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -342,7 +342,9 @@ func TestRead_Version1(t *testing.T) {
 	if len(s.State.Tasks) != 10 || len(s.State.Agents) != 2 || len(s.State.Frameworks) != 1 {
 		t.Errorf("%d tasks, %d agents, %d frameworks", len(s.State.Tasks), len(s.State.Agents), len(s.State.Frameworks))
 	}
-	for _, task := range s.State.Tasks {
+	for _, packed := range s.State.Tasks {
+		var task mesos.Task
+		packed.Unpack(&task)
 		if task.Name == "nginx" && (task.Discovery == nil || len(task.Status.Networks) != 1) {
 			t.Errorf("nginx is %+v", task)
 		}

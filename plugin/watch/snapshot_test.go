@@ -145,8 +145,8 @@ func TestSnapshot_Incomplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, task := range s.State.Tasks {
-			if task.Name == "wanderer" && task.ID != "wanderer.0" {
-				t.Errorf("%s was written while the state was incomplete", task.ID)
+			if task.Name() == "wanderer" && task.ID() != "wanderer.0" {
+				t.Errorf("%s was written while the state was incomplete", task.ID())
 			}
 		}
 	})

@@ -302,13 +302,13 @@ type counting struct {
 func (c *counting) Publish(ch *cluster.Changes, _ Status) {
 	for _, change := range ch.Instances {
 		if change.Old.Valid() {
-			if c.running[change.Old.Task.ID] != 1 {
+			if c.running[change.Old.Task.ID()] != 1 {
 				c.odd++
 			}
-			delete(c.running, change.Old.Task.ID)
+			delete(c.running, change.Old.Task.ID())
 		}
 		if change.New.Valid() {
-			c.running[change.New.Task.ID]++
+			c.running[change.New.Task.ID()]++
 		}
 	}
 }
@@ -380,7 +380,7 @@ func (r *removals) Publish(ch *cluster.Changes, _ Status) {
 	defer r.mu.Unlock()
 	for _, c := range ch.Instances {
 		if !c.New.Valid() {
-			r.tasks = append(r.tasks, c.Old.Task.ID)
+			r.tasks = append(r.tasks, c.Old.Task.ID())
 		}
 	}
 }
