@@ -124,6 +124,25 @@ func newNaming(in cluster.Instance, out *recordSet) naming {
 	return n
 }
 
+// kin has for each scheme the function that finds what the names of an app have in common. It need
+// not be right: names that it takes for others' are kept elsewhere.
+var kin = [schemes]func(rel string) string{mesosDNS: appOf, dcos: appOf}
+
+// appOf returns the first label of T, of the names T.F, C.F, _T._PROTO.F and _PORT._T._PROTO.F.
+func appOf(rel string) string {
+	label, rest, _ := strings.Cut(rel, ".")
+	for strings.HasPrefix(rest, "_") && !strings.HasPrefix(rest, "_tcp.") && !strings.HasPrefix(rest, "_udp.") {
+		label, rest, _ = strings.Cut(rest, ".")
+	}
+	if service, ok := strings.CutPrefix(label, "_"); ok {
+		return service
+	}
+	if agent := strings.LastIndexByte(label, '-'); agent > hashLength && label[agent-hashLength-1] == '-' {
+		return label[:agent-hashLength-1]
+	}
+	return label
+}
+
 // spelling is a way to write the names of a task and its framework in a scheme.
 type spelling struct {
 	scheme scheme
@@ -185,28 +204,28 @@ func (n *naming) spell(t, f string) bool {
 
 // mesosDNS appends the task's records in the Mesos-DNS scheme.
 func (n *naming) mesosDNS() {
-	n.addresses(mesosDNS, 0, n.addrs.published)
-	n.addresses(mesosDNS, slave, n.addrs.agent)
+	n.addresses(mesosDNS, addrsAt{0, n.addrs.published}, addrsAt{slave, n.addrs.agent})
 
 	onAgent := len(n.addrs.agent) > 0
 	inside := n.addrs.inside()
 	inContainer := false // a service leads there
 	for _, p := range n.ports.discovered {
-		name := n.serviceName(p)
+		at := make([]serviceAt, 0, 2)
 		switch {
 		case p.host || inside == atAgent:
 			if onAgent {
-				n.services(mesosDNS, name, 0, slave, p)
+				at = append(at, serviceAt{0, slave})
 			}
 		case inside == atContainer:
-			n.services(mesosDNS, name, 0, container, p)
+			at = append(at, serviceAt{0, container})
 			inContainer = true
 		case inside == atPublished:
-			n.services(mesosDNS, name, 0, 0, p)
+			at = append(at, serviceAt{0, 0})
 		}
 		if onAgent {
-			n.services(mesosDNS, name, slave, slave, p)
+			at = append(at, serviceAt{slave, slave})
 		}
+		n.services(mesosDNS, n.serviceName(p), p, at...)
 	}
 	if inContainer {
 		for _, a := range n.addrs.own {
@@ -223,9 +242,9 @@ func (n *naming) mesosDNS() {
 			if name == "" {
 				name = n.serviceName(p)
 			}
-			n.services(mesosDNS, name, slave, slave, p)
+			n.services(mesosDNS, name, p, serviceAt{slave, slave})
 			if n.ports.anonymous {
-				n.services(mesosDNS, name, 0, slave, p)
+				n.services(mesosDNS, name, p, serviceAt{0, slave})
 			}
 		}
 	}
@@ -233,36 +252,50 @@ func (n *naming) mesosDNS() {
 
 // dcos appends the task's records in the DC/OS scheme.
 func (n *naming) dcos() {
-	n.addresses(dcos, containerip, n.addrs.network)
-	n.addresses(dcos, agentip, n.addrs.agent)
+	n.addresses(dcos, addrsAt{containerip, n.addrs.network}, addrsAt{agentip, n.addrs.agent})
 	for _, a := range n.addrs.auto {
 		n.shared(dcos, n.app, autoip, zone.Address(a))
 	}
 	if len(n.addrs.network) > 0 {
 		for _, p := range n.ports.container {
-			n.services(dcos, n.serviceName(p), containerip, containerip, p)
+			n.services(dcos, n.serviceName(p), p, serviceAt{containerip, containerip})
 		}
 		if n.addrs.onHost {
 			for _, p := range n.ports.host {
-				n.services(dcos, n.serviceName(p), containerip, containerip, p)
+				n.services(dcos, n.serviceName(p), p, serviceAt{containerip, containerip})
 			}
 		}
 	}
 	if len(n.addrs.agent) > 0 {
 		for _, p := range n.ports.host {
-			n.services(dcos, n.serviceName(p), agentip, agentip, p)
+			n.services(dcos, n.serviceName(p), p, serviceAt{agentip, agentip})
 		}
 	}
 }
 
-// addresses appends address records under T.F and C.F, below a subdomain.
-func (n *naming) addresses(sch scheme, sub zone.Sub, addrs []netip.Addr) {
-	for _, a := range addrs {
-		r := zone.Address(a)
-		n.shared(sch, n.app, sub, r)
-		n.out.add(sch, zone.Name{Rel: n.canonical, Sub: sub}, r)
+// addrsAt are the addresses of a name below a subdomain.
+type addrsAt struct {
+	sub   zone.Sub
+	addrs []netip.Addr
+}
+
+// addresses appends address records under T.F and C.F. Records of one name come one after the
+// other, here as below: that is faster to publish.
+func (n *naming) addresses(sch scheme, all ...addrsAt) {
+	for _, at := range all {
+		for _, a := range at.addrs {
+			n.shared(sch, n.app, at.sub, zone.Address(a))
+		}
+	}
+	for _, at := range all {
+		for _, a := range at.addrs {
+			n.out.add(sch, zone.Name{Rel: n.canonical, Sub: at.sub}, zone.Address(a))
+		}
 	}
 }
+
+// serviceAt is the subdomain of a service's name, and that of its target.
+type serviceAt struct{ sub, target zone.Sub }
 
 // serviceName returns the name of a port's service: _T._PROTO.F, or _PORT._T._PROTO.F for a
 // port with a name.
@@ -275,12 +308,16 @@ func (n *naming) serviceName(p servicePort) string {
 }
 
 // services appends the SRV records of a port under its service's name, and for a port with
-// a name also under that without it. They point to the task's canonical name below target.
-func (n *naming) services(sch scheme, name string, sub, target zone.Sub, p servicePort) {
-	r := zone.Service(zone.Name{Rel: n.canonical, Sub: target}, p.number)
-	n.shared(sch, name, sub, r)
-	if p.name != "" {
-		n.shared(sch, name[len(p.name)+1:], sub, r)
+// a name also under that without it. They point to the task's canonical name.
+func (n *naming) services(sch scheme, name string, p servicePort, all ...serviceAt) {
+	for {
+		for _, at := range all {
+			n.shared(sch, name, at.sub, zone.Service(zone.Name{Rel: n.canonical, Sub: at.target}, p.number))
+		}
+		if p.name == "" {
+			return
+		}
+		name, p.name = name[len(p.name)+1:], ""
 	}
 }
 

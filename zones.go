@@ -152,6 +152,7 @@ func (o *options) newZones(listening []netip.Addr, journal bool) zoneSet {
 				Origin: origin, TTL: o.ttl, NS: o.nameServer(scheme(sch), origin), Addrs: addrs,
 				Nested: o.nested(origin), Subs: subdomains[sch], Journal: journal,
 				Dashes: scheme(sch) == mesosDNS, // which serves underscores of undotted names as they are
+				Kin:    kin[sch],
 			}))
 		}
 	}

@@ -99,5 +99,15 @@ func (z *Zone) fits(n Name) bool { return FitsName(z.length(n)) }
 // find returns the sets of rel, and rel as a string that they share.
 func (g *Generation) find(rel string) node { return g.table.find(g.zone.tag(rel), rel) }
 
-// tag returns the hash of rel.
-func (z *Zone) tag(rel string) uint32 { return uint32(maphash.String(z.seed, rel)) }
+// tag returns the hash of rel, which begins with that of its kin.
+func (z *Zone) tag(rel string) uint32 {
+	tag := uint32(maphash.String(z.seed, rel))
+	if z.Kin != nil {
+		tag = tag>>kinBits | uint32(maphash.String(z.seed, z.Kin(rel)))<<(bits-kinBits)
+	}
+	return tag
+}
+
+// kinBits is the number of bits of a tag that are of the kin: there is one for each of a million apps,
+// and there are 4096 tags for those of one kin.
+const kinBits = 20

@@ -141,7 +141,7 @@ func unite(changes []change) []change {
 // rewriter applies changes to a table. Its buffers are used again.
 type rewriter struct {
 	note  func(rel string, before, now sets)
-	keys  []uint64 // of changes, to sort and divide them: tags, and indexes
+	keys  []uint64 // of changes, to sort and divide them: tags, and the indexes of the first of each Rel in a row
 	of    []change // of a leaf
 	nodes []byte   // of a leaf
 	sets  writer
@@ -152,7 +152,9 @@ func (w *rewriter) apply(table page, changes []change, note func(rel string, bef
 	w.note = note
 	w.keys = slices.Grow(w.keys[:0], len(changes))
 	for i, c := range changes {
-		w.keys = append(w.keys, uint64(c.tag)<<bits|uint64(i))
+		if i == 0 || changes[i-1].rel != c.rel {
+			w.keys = append(w.keys, uint64(c.tag)<<bits|uint64(i))
+		}
 	}
 	slices.Sort(w.keys)
 	after := w.page(table, changes, w.keys, 0)
@@ -224,11 +226,18 @@ func divide(nodes string, depth int) page {
 func (w *rewriter) leaf(p page, changes []change, keys []uint64, depth int) page {
 	w.of = w.of[:0]
 	for _, k := range keys {
-		c := changes[uint32(k)]
-		if last := len(w.of) - 1; last >= 0 && w.of[last].rel == c.rel {
-			c.rel = w.of[last].rel // the same string is found equal faster
+		first := uint32(k)
+		rel := changes[first].rel
+		if last := len(w.of) - 1; last >= 0 && w.of[last].rel == rel {
+			rel = w.of[last].rel // the same string is found equal faster
 		}
-		w.of = append(w.of, c)
+		for _, c := range changes[first:] {
+			if c.rel != changes[first].rel {
+				break
+			}
+			c.rel = rel
+			w.of = append(w.of, c)
+		}
 	}
 	w.nodes = w.nodes[:0]
 	of, nodes := unite(w.of), p.nodes

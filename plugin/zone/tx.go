@@ -56,7 +56,7 @@ func (tx *Tx) add(name Name, r Record, times int32) bool {
 	}
 	start := tx.data.Len()
 	tx.data.Write(data)
-	tx.change(change{name.Rel, rr{tx.data.String()[start:], times, r.class.of(name.Sub)}, z.tag(name.Rel)})
+	tx.change(name, rr{tx.data.String()[start:], times, r.class.of(name.Sub)})
 	return true
 }
 
@@ -71,11 +71,18 @@ func (tx *Tx) claim(name Name, times int32) bool {
 	if !tx.zone.fits(name) {
 		return false
 	}
-	tx.change(tx.zone.below(tx.zone.split(name), times))
+	name = tx.zone.split(name)
+	tx.change(name, rr{"", times, below.of(name.Sub)})
 	return true
 }
 
-func (tx *Tx) change(c change) {
+func (tx *Tx) change(name Name, r rr) {
+	c := change{rel: name.Rel, rr: r}
+	if last := len(tx.changes) - 1; last >= 0 && tx.changes[last].rel == c.rel {
+		c.tag = tx.changes[last].tag
+	} else {
+		c.tag = tx.zone.tag(c.rel)
+	}
 	if len(tx.changes) == cap(tx.changes) { // append would copy a long list several times
 		tx.changes = slices.Grow(tx.changes, len(tx.changes)+8)
 	}
@@ -84,19 +91,14 @@ func (tx *Tx) change(c change) {
 		return // to see what has changed, all must be applied at once
 	}
 	tx.diff = nil
-	if len(tx.changes) >= max(batch, tx.next.records/2) {
+	if len(tx.changes) >= batch {
 		tx.apply()
 	}
 }
 
-// batch is the number of changes that are applied before a transaction is published, if they are also
-// half of the zone: so long a list would take more memory than what it makes.
-const batch = 1 << 16
-
-// below returns the change that counts names below name.
-func (z *Zone) below(name Name, n int32) change {
-	return change{name.Rel, rr{"", n, below.of(name.Sub)}, z.tag(name.Rel)}
-}
+// batch is the number of changes that are applied before a transaction is published: a longer list
+// would take more memory than what it makes.
+const batch = 1 << 14
 
 // Status tells how far a generation can be trusted.
 type Status struct {
@@ -146,7 +148,7 @@ func (tx *Tx) apply() {
 		clear(tx.changes) // the strings
 		tx.changes = tx.changes[:0]
 		for name, n := range tx.above {
-			tx.changes = append(tx.changes, tx.zone.below(name, n))
+			tx.changes = append(tx.changes, change{name.Rel, rr{"", n, below.of(name.Sub)}, tx.zone.tag(name.Rel)})
 		}
 		clear(tx.above)
 	}

@@ -45,6 +45,9 @@ type Config struct {
 	Subs    []string     // labels that many names end in, at most three; see Name
 	Journal bool         // keep changesets, for ChangesSince
 	Dashes  bool         // names are looked up with "-" for each "_" inside a label
+	// Kin returns a part of a Rel, which it shares with those that change and are asked for
+	// together: they are kept side by side. nil: there are none.
+	Kin func(rel string) string
 }
 
 // Zone is one zone, for many readers and one writer.
