@@ -109,19 +109,19 @@ type server struct {
 }
 
 // startCoreDNS runs bin/coredns with a server block for all names that has the
-// given lines, and with env in its environment.
+// given lines behind *errors*, and with env in its environment.
 func startCoreDNS(dir, block string, env ...string) (*server, error) {
 	port, err := loopback.FreePort()
 	if err != nil {
 		return nil, err
 	}
-	return startBlock(dir, ".", port, block, env...)
+	return startBlock(dir, ".", port, "errors\n"+block, env...)
 }
 
 // startBlock runs bin/coredns with a server block for a zone at a port.
 func startBlock(dir, zone string, port int, block string, env ...string) (*server, error) {
 	corefile := filepath.Join(dir, fmt.Sprintf("Corefile.%d", port))
-	text := fmt.Sprintf("%s:%d {\nbind 127.0.0.1\nerrors\n%s\n}\n", zone, port, block)
+	text := fmt.Sprintf("%s:%d {\nbind 127.0.0.1\n%s\n}\n", zone, port, block)
 	if err := os.WriteFile(corefile, []byte(text), 0o644); err != nil {
 		return nil, err
 	}

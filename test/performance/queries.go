@@ -20,23 +20,27 @@ import (
 // instances is the number of tasks, and so of addresses, of an app.
 const instances = 3
 
+// chains are plugins that stand before the one that is measured.
+var chains = []struct{ name, lines string }{
+	{"alone", ""},
+	{"behind *errors*", "errors"},
+	{"behind *errors*, *prometheus* and *loadbalance*", "errors\nprometheus 127.0.0.1:0\nloadbalance"},
+}
+
 // measureQueries compares the cost of a query to *calicomesos*, to *hosts* with the same names, to
 // *whoami*, which looks nothing up, and to the echo, a server without CoreDNS that always gives
-// the same answer. Then it does so with *prometheus* before each plugin.
+// the same answer, each in several chains of plugins.
 func measureQueries(ctx context.Context, o *options, r *report) error {
-	costs, err := costsOfQuery(ctx, o, false)
-	if err != nil {
-		return err
+	for _, chain := range chains {
+		costs, err := costsOfQuery(ctx, o, chain.lines)
+		if err != nil {
+			return err
+		}
+		ours, hosts, whoami, echo := costs["calicomesos"], costs["hosts"], costs["whoami"], costs["echo"]
+		r.add("CPU per query (A, 3 addresses), whole process, "+chain.name, "at most 1.0 of *hosts*",
+			"%.1f µs: %.2f of *hosts* (%.1f µs), %.2f of *whoami*, which looks nothing up (%.1f µs), %.2f of a bare echo without CoreDNS (%.1f µs)",
+			ours, ours/hosts, hosts, ours/whoami, whoami, ours/echo, echo)
 	}
-	ours, hosts, whoami, echo := costs["calicomesos"], costs["hosts"], costs["whoami"], costs["echo"]
-	r.add("CPU per query (A, 3 addresses), whole process", "at most 1.0 of *hosts*, 1.15 of the echo",
-		"%.1f µs: %.2f of *hosts* (%.1f µs), %.2f of *whoami*, which looks nothing up (%.1f µs), %.2f of a bare echo without CoreDNS (%.1f µs)",
-		ours, ours/hosts, hosts, ours/whoami, whoami, ours/echo, echo)
-	if costs, err = costsOfQuery(ctx, o, true); err != nil {
-		return err
-	}
-	ours, hosts, whoami, echo = costs["calicomesos"], costs["hosts"], costs["whoami"], costs["echo"]
-	r.add("the same with *prometheus*", "", "%.1f µs: %.2f of *hosts*, %.2f of *whoami*, %.2f of the echo", ours, ours/hosts, ours/whoami, ours/echo)
 	return nil
 }
 
@@ -44,7 +48,7 @@ func measureQueries(ctx context.Context, o *options, r *report) error {
 var asked = []string{"calicomesos", "hosts", "whoami", "echo"}
 
 // costsOfQuery returns the CPU time of a query to each of asked, in microseconds.
-func costsOfQuery(ctx context.Context, o *options, prometheus bool) (map[string]float64, error) {
+func costsOfQuery(ctx context.Context, o *options, chain string) (map[string]float64, error) {
 	dir, remove, err := scratch()
 	if err != nil {
 		return nil, err
@@ -54,7 +58,7 @@ func costsOfQuery(ctx context.Context, o *options, prometheus bool) (map[string]
 	if err != nil {
 		return nil, err
 	}
-	servers, stop, err := startServers(ctx, dir, o, prometheus)
+	servers, stop, err := startServers(ctx, dir, o, chain)
 	defer stop()
 	if err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func writeNames(dir string, apps int) (questions string, err error) {
 	return questions, os.WriteFile(filepath.Join(dir, "hosts"), []byte(h.String()), 0o644)
 }
 
-func startServers(ctx context.Context, dir string, o *options, prometheus bool) (map[string]*server, func(), error) {
+func startServers(ctx context.Context, dir string, o *options, chain string) (map[string]*server, func(), error) {
 	var started []*process
 	stop := func() {
 		for _, p := range started {
@@ -112,14 +116,11 @@ func startServers(ctx context.Context, dir string, o *options, prometheus bool) 
 		"hosts":       "hosts " + filepath.Join(dir, "hosts") + " {\nttl 5\nreload 0\n}",
 		"whoami":      "whoami",
 	} {
-		if prometheus {
-			port, err := loopback.FreePort()
-			if err != nil {
-				return nil, stop, err
-			}
-			block += fmt.Sprintf("\nprometheus 127.0.0.1:%d", port)
+		port, err := loopback.FreePort()
+		if err != nil {
+			return nil, stop, err
 		}
-		if servers[name], err = startCoreDNS(dir, block); err != nil {
+		if servers[name], err = startBlock(dir, ".", port, chain+"\n"+block); err != nil {
 			return nil, stop, err
 		}
 		started = append(started, servers[name].process)

@@ -152,7 +152,7 @@ func startFamily(ctx context.Context, dir, master string, kinds []string) (*fami
 }
 
 func startSecondary(dir string, port int, primary string) (*server, error) {
-	return startBlock(dir, "mesos.", port, "secondary {\ntransfer from "+primary+"\n}")
+	return startBlock(dir, "mesos.", port, "errors\nsecondary {\ntransfer from "+primary+"\n}")
 }
 
 func startBIND(dir string, port int, primary string) (*server, error) {
