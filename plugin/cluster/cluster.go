@@ -160,7 +160,7 @@ type taskNode struct {
 // dirtyTask is a task that has changed since the last Flush.
 type dirtyTask struct {
 	*taskNode
-	before Kept // what was published then
+	before *Kept // what was published then; nil for nothing
 }
 
 // parent is an agent or a framework. It may be unknown, as tasks are announced before their
@@ -495,7 +495,11 @@ func (c *Cluster) markTask(n *taskNode) {
 		v.touched[n] = true
 	}
 	if !n.dirty {
-		c.dirtyTasks = append(c.dirtyTasks, dirtyTask{n, n.instance()})
+		d := dirtyTask{n, nil}
+		if before := n.instance(); before.Valid() {
+			d.before = &before
+		}
+		c.dirtyTasks = append(c.dirtyTasks, d)
 		n.dirty = true
 	}
 }
@@ -548,8 +552,12 @@ func (c *Cluster) Flush() Changes {
 	}
 	for _, d := range c.dirtyTasks {
 		d.dirty = false
-		if now := d.instance(); now != d.before {
-			ch.Instances = append(ch.Instances, Change[Kept]{d.before, now})
+		var before Kept
+		if d.before != nil {
+			before = *d.before
+		}
+		if now := d.instance(); now != before {
+			ch.Instances = append(ch.Instances, Change[Kept]{before, now})
 		}
 	}
 	ch.Agents = flush(c.dirtyAgents)

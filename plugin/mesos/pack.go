@@ -61,29 +61,23 @@ func (p PackedTask) KeepNetworks(older PackedTask) PackedTask {
 
 // State returns the task's state.
 func (p Packed) State() TaskState {
-	var s TaskState
-	c := codec{unpacks: true, left: string(p)}
-	number(&c, &s)
-	return s
+	state, _ := uvarint(string(p))
+	return TaskState(state)
 }
 
 // ID returns the task's id, as a part of p.
 func (p Packed) ID() string {
-	id, _ := p.names()
+	_, rest := uvarint(string(p))
+	id, _ := cutText(rest)
 	return id
 }
 
 // Name returns the task's name, as a part of p.
 func (p Packed) Name() string {
-	_, name := p.names()
+	_, rest := uvarint(string(p))
+	_, rest = cutText(rest)
+	name, _ := cutText(rest)
 	return name
-}
-
-func (p Packed) names() (id, name string) {
-	var t Task
-	c := codec{unpacks: true, left: string(p)}
-	c.head(&t)
-	return t.ID, t.Name
 }
 
 // codec packs or unpacks: each of its methods does either with what it is given, so that
@@ -96,7 +90,9 @@ type codec struct {
 }
 
 func (c *codec) task(t *Task) {
-	c.head(t)
+	number(c, &t.State) // State, ID and Name know that these come first
+	c.text(&t.ID)
+	c.text(&t.Name)
 	optional(c, &t.Discovery, c.discovery)
 	c.container(&t.Container)
 	list(c, &t.VIPPorts, func(v *VIPPort) {
@@ -112,13 +108,6 @@ func (c *codec) task(t *Task) {
 		number(c, &r.End)
 	})
 	c.status(&t.Status)
-}
-
-// head has what is asked for without the rest.
-func (c *codec) head(t *Task) {
-	number(c, &t.State)
-	c.text(&t.ID)
-	c.text(&t.Name)
 }
 
 func (c *codec) discovery(d *Discovery) {
@@ -167,15 +156,24 @@ func number[T ~int | ~int8 | ~int32 | ~uint32 | ~uint64](c *codec, v *T) {
 		return
 	}
 	var n uint64
-	for shift := 0; ; shift += 7 {
-		b := c.left[0]
-		c.left = c.left[1:]
-		n |= uint64(b&0x7f) << shift
-		if b < 0x80 {
-			break
+	n, c.left = uvarint(c.left)
+	*v = T(n)
+}
+
+// uvarint returns the number that s begins with, and what follows.
+func uvarint(s string) (n uint64, rest string) {
+	for i := 0; ; i++ {
+		n |= uint64(s[i]&0x7f) << (7 * i)
+		if s[i] < 0x80 {
+			return n, s[i+1:]
 		}
 	}
-	*v = T(n)
+}
+
+// cutText returns the text that s begins with, and what follows.
+func cutText(s string) (text, rest string) {
+	n, rest := uvarint(s)
+	return rest[:n], rest[n:]
 }
 
 func (c *codec) flag(v *bool) {
@@ -188,13 +186,13 @@ func (c *codec) flag(v *bool) {
 }
 
 func (c *codec) text(v *string) {
-	n := len(*v)
-	number(c, &n)
-	if !c.unpacks {
-		c.packed = append(c.packed, *v...)
+	if c.unpacks {
+		*v, c.left = cutText(c.left)
 		return
 	}
-	*v, c.left = c.left[:n], c.left[n:]
+	n := len(*v)
+	number(c, &n)
+	c.packed = append(c.packed, *v...)
 }
 
 // addr packs or unpacks an address, which may be the zero netip.Addr.

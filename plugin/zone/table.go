@@ -36,8 +36,8 @@ type branch [1 << fanout]page
 const (
 	// maxPage is the number of octets up to which a page is not divided: a dozen names. A
 	// search reads half of them, and a change writes all.
-	maxPage = 1024
-	fanout  = 3  // bits of a tag that a branch divides by
+	maxPage = 1536
+	fanout  = 4  // bits of a tag that a branch divides by
 	bits    = 32 // of a tag
 )
 
@@ -59,7 +59,7 @@ func tagAt(nodes string) uint32 {
 	return uint32(nodes[0])<<24 | uint32(nodes[1])<<16 | uint32(nodes[2])<<8 | uint32(nodes[3])
 }
 
-func appendNode(to []byte, tag uint32, rel string, sets sets) []byte {
+func appendNode(to []byte, tag uint32, rel string, sets []byte) []byte {
 	to = append(append(binary.BigEndian.AppendUint32(to, tag), byte(len(rel))), rel...)
 	return append(binary.AppendUvarint(to, uint64(len(sets))), sets...)
 }
@@ -145,6 +145,14 @@ type rewriter struct {
 	of    []change // of a leaf
 	nodes []byte   // of a leaf
 	sets  writer
+	noted []noted // of a leaf
+}
+
+// noted is a Rel that has changed: what its sets were, and where in a page they are.
+type noted struct {
+	rel      string
+	before   sets
+	from, to int
 }
 
 // apply returns table with changes. It tells note what becomes of each Rel that has changed.
@@ -239,7 +247,7 @@ func (w *rewriter) leaf(p page, changes []change, keys []uint64, depth int) page
 			w.of = append(w.of, c)
 		}
 	}
-	w.nodes = w.nodes[:0]
+	w.nodes, w.noted = w.nodes[:0], w.noted[:0]
 	of, nodes := unite(w.of), p.nodes
 	if len(of) == 0 {
 		return p
@@ -272,16 +280,22 @@ func (w *rewriter) leaf(p page, changes []change, keys []uint64, depth int) page
 		w.node(n, of[:count])
 		of = of[count:]
 	}
-	return divide(string(w.nodes), depth)
+	after := string(w.nodes)
+	for _, n := range w.noted {
+		w.note(n.rel, n.before, sets(after[n.from:n.to]))
+	}
+	clear(w.of) // what they refer to is not kept for them
+	clear(w.noted)
+	return divide(after, depth)
 }
 
 // node appends n with changes.
 func (w *rewriter) node(n node, changes []change) {
 	w.sets.reset()
 	w.sets.merge(n.sets, changes)
-	now := sets(w.sets.sets())
-	if now != "" {
+	now := w.sets.sets()
+	if len(now) > 0 {
 		w.nodes = appendNode(w.nodes, n.tag, n.rel, now)
 	}
-	w.note(n.rel, n.sets, now)
+	w.noted = append(w.noted, noted{n.rel, n.sets, len(w.nodes) - len(now), len(w.nodes)})
 }

@@ -15,7 +15,7 @@ type Tx struct {
 	zone    *Zone
 	next    *Generation
 	changes []change
-	above   map[Name]int32  // what the last ones do to the numbers of names below others
+	above   []change        // that follow for the names above those that come or go
 	data    strings.Builder // of the records in changes
 	changed bool            // an answer has changed by what is applied
 	diff    *changeset      // what is applied, for the journal; nil without one, and if it is too long
@@ -146,11 +146,7 @@ func (tx *Tx) apply() {
 	for len(tx.changes) > 0 {
 		tx.next.table = tx.zone.rewriter.apply(tx.next.table, tx.changes, tx.note)
 		clear(tx.changes) // the strings
-		tx.changes = tx.changes[:0]
-		for name, n := range tx.above {
-			tx.changes = append(tx.changes, change{name.Rel, rr{"", n, below.of(name.Sub)}, tx.zone.tag(name.Rel)})
-		}
-		clear(tx.above)
+		tx.changes, tx.above = append(tx.changes[:0], tx.above...), tx.above[:0]
 	}
 	tx.data.Reset()
 }
@@ -180,15 +176,24 @@ func (tx *Tx) note(rel string, before, now sets) {
 				tx.diff.add(name, was, is)
 			}
 		}
-		if existed, exists := was.exists(), is.exists(); existed != exists && name != (Name{}) {
-			if tx.above == nil {
-				tx.above = make(map[Name]int32)
-			}
+		if existed, exists := was.exists(), is.exists(); name != (Name{}) && existed != exists {
 			n := int32(1)
 			if existed {
 				n = -1
 			}
-			tx.above[tx.zone.parent(name)] += n
+			tx.count(tx.zone.parent(name), n)
 		}
 	}
+}
+
+// count counts n more names below name.
+func (tx *Tx) count(name Name, n int32) {
+	c := below.of(name.Sub)
+	for i := range tx.above[max(0, len(tx.above)-subs):] { // most names have the parent of the one before
+		if a := &tx.above[len(tx.above)-1-i]; a.class == c && a.rel == name.Rel {
+			a.times += n
+			return
+		}
+	}
+	tx.above = append(tx.above, change{name.Rel, rr{"", n, c}, tx.zone.tag(name.Rel)})
 }
