@@ -5,7 +5,7 @@ SOAK ?= 1h
 BENCH ?= .
 COUNT ?= 6
 BASELINE = docs/performance/baseline.txt
-FUZZ = cmd/mesos-dns-corefile:FuzzReadConfig plugin/api:FuzzRequest plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead .:FuzzStanza .:FuzzNames .:FuzzServeDNS
+FUZZ = cmd/mesos-dns-corefile:FuzzReadConfig plugin/api:FuzzRequest plugin/mesos:FuzzStream plugin/mesos:FuzzTask plugin/mesos:FuzzMasterInfo plugin/detector:FuzzRun plugin/snapshot:FuzzRead plugin/zone:FuzzService .:FuzzStanza .:FuzzNames .:FuzzServeDNS
 
 # Tools run by version, so that they find the same everywhere.
 BENCHSTAT = golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da

@@ -131,8 +131,12 @@ var kin = [schemes]func(rel string) string{mesosDNS: appOf, dcos: appOf}
 // appOf returns the first label of T, of the names T.F, C.F, _T._PROTO.F and _PORT._T._PROTO.F.
 func appOf(rel string) string {
 	label, rest, _ := strings.Cut(rel, ".")
-	for strings.HasPrefix(rest, "_") && !strings.HasPrefix(rest, "_tcp.") && !strings.HasPrefix(rest, "_udp.") {
-		label, rest, _ = strings.Cut(rest, ".")
+	for strings.HasPrefix(rest, "_") {
+		next, after, _ := strings.Cut(rest, ".")
+		if next == "_tcp" || next == "_udp" {
+			break
+		}
+		label, rest = next, after
 	}
 	if service, ok := strings.CutPrefix(label, "_"); ok {
 		return service

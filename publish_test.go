@@ -260,23 +260,26 @@ func BenchmarkHeap(b *testing.B) {
 	for _, instances := range []int{1, 3} {
 		b.Run(fmt.Sprintf("instances%d", instances), func(b *testing.B) {
 			for b.Loop() {
-				b.ReportMetric(float64(heapOfTask(b, 100_000, instances)), "heap-B/task")
+				octets, objects := heapOfTask(b, 100_000, instances)
+				b.ReportMetric(octets, "heap-B/task")
+				b.ReportMetric(objects, "objects/task")
 			}
 		})
 	}
 }
 
-// TestHeap holds the memory of a task to what it is known to take, with some room.
+// TestHeap holds the memory of a task, and the objects that the collector has to look at, to
+// what it is known to take, with some room.
 func TestHeap(t *testing.T) {
-	const most = 1536 // octets
-	if got := heapOfTask(t, 30_000, 3); got > most {
-		t.Errorf("%d octets a task", got)
+	const mostOctets, mostObjects = 800, 4
+	if octets, objects := heapOfTask(t, 30_000, 3); octets > mostOctets || objects > mostObjects {
+		t.Errorf("%.0f octets and %.1f objects a task", octets, objects)
 	}
 }
 
-// heapOfTask returns what each task of a cluster keeps of the heap, in octets: its
+// heapOfTask returns what each task of a cluster keeps of the heap, in octets and objects: its
 // model and its records in both schemes and a reverse zone.
-func heapOfTask(tb testing.TB, tasks, instances int) uint64 {
+func heapOfTask(tb testing.TB, tasks, instances int) (octets, objects float64) {
 	tb.Helper()
 	before := liveHeap()
 	p := newLargePublisher()
@@ -288,16 +291,15 @@ func heapOfTask(tb testing.TB, tasks, instances int) uint64 {
 	after := liveHeap()
 	runtime.KeepAlive(p)
 	runtime.KeepAlive(c)
-	return (after - before) / uint64(tasks)
+	return float64(after.HeapAlloc-before.HeapAlloc) / float64(tasks), float64(after.HeapObjects-before.HeapObjects) / float64(tasks)
 }
 
-// liveHeap is how many octets of the heap are in use.
-func liveHeap() uint64 {
-	var m runtime.MemStats
+// liveHeap is what of the heap is in use.
+func liveHeap() (m runtime.MemStats) {
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
+	return m
 }
 
 // TestFrameworkBelow_Excluded lets a framework come and go that has the name of another, but

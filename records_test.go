@@ -92,6 +92,21 @@ func TestSpell(t *testing.T) {
 	}
 }
 
+// TestAppOf finds what the names of an app have in common.
+func TestAppOf(t *testing.T) {
+	canonical := "nginx" + canonicalSuffix("nginx.1", "20a1-S7") + ".marathon"
+	for rel, want := range map[string]string{
+		"nginx.marathon": "nginx", canonical: "nginx", "_nginx._tcp.marathon": "nginx", "_http._nginx._udp.marathon": "nginx",
+		"a-b.marathon": "a-b", "my-big-app.f": "my-big-app", "b.a.marathon": "b", "_b.a._tcp.marathon": "b", "_leader._tcp": "leader",
+		"my-great-app.f": "my", // as if it were canonical
+		"slave":          "slave", "": "", "_": "", "-": "-", "-abcde-s1": "", "_tcp.marathon": "tcp", "_a._b._c": "c",
+	} {
+		if got := appOf(rel); got != want {
+			t.Errorf("%q is of %q, want %q", rel, got, want)
+		}
+	}
+}
+
 func TestCanonicalSuffix(t *testing.T) {
 	for _, tc := range []struct{ task, agent, want string }{
 		{"names-0", "d95bafc8-f2a4-d27b-dcf4-bb99f4bea973-S0", "-egi49-s0"}, // as Mesos-DNS

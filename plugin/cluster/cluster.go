@@ -337,7 +337,7 @@ func (c *Cluster) setTask(n *taskNode, t mesos.PackedTask) {
 		n.agent = c.agent(t.AgentID)
 		n.agent.add(n)
 		if before != nil {
-			c.forgetAgent(before)
+			forget(c.agents, before)
 		}
 	}
 	if t.State().Terminal() {
@@ -351,28 +351,22 @@ func (c *Cluster) removeTask(n *taskNode) {
 	c.tasks.remove(taskKey{n.framework.id, n.packed.ID()})
 	c.announced(n)
 	n.agent.remove(n)
-	c.forgetAgent(n.agent)
+	forget(c.agents, n.agent)
 	n.framework.remove(n)
-	c.forgetFramework(n.framework)
+	forget(c.frameworks, n.framework)
 	n.agent, n.framework, n.packed = nil, nil, ""
 }
 
-func (c *Cluster) agent(id string) *parent[Agent] {
-	a := c.agents[id]
-	if a == nil {
-		a = &parent[Agent]{id: id, place: 0}
-		c.agents[id] = a
-	}
-	return a
-}
+func (c *Cluster) agent(id string) *parent[Agent] { return named(c.agents, id, 0) }
 
-func (c *Cluster) framework(id string) *parent[Framework] {
-	f := c.frameworks[id]
-	if f == nil {
-		f = &parent[Framework]{id: id, place: 1}
-		c.frameworks[id] = f
+func (c *Cluster) framework(id string) *parent[Framework] { return named(c.frameworks, id, 1) }
+
+// named returns the parent with an id, which may be unknown.
+func named[T any](all map[string]*parent[T], id string, place int) *parent[T] {
+	if all[id] == nil {
+		all[id] = &parent[T]{id: id, place: place}
 	}
-	return f
+	return all[id]
 }
 
 func (c *Cluster) addAgent(a *mesos.Agent) {
@@ -434,7 +428,7 @@ func (c *Cluster) setAgent(p *parent[Agent], a *Agent) {
 			c.dirtyAgents = append(c.dirtyAgents, p)
 		}
 	}
-	c.forgetAgent(p)
+	forget(c.agents, p)
 }
 
 func (c *Cluster) setFramework(p *parent[Framework], f *Framework) {
@@ -451,7 +445,7 @@ func (c *Cluster) setFramework(p *parent[Framework], f *Framework) {
 			c.dirtyFrameworks = append(c.dirtyFrameworks, p)
 		}
 	}
-	c.forgetFramework(p)
+	forget(c.frameworks, p)
 }
 
 func present[T any](p *T) int {
@@ -461,17 +455,10 @@ func present[T any](p *T) int {
 	return 1
 }
 
-// forgetAgent forgets an unknown agent that no task names.
-func (c *Cluster) forgetAgent(p *parent[Agent]) {
+// forget forgets an unknown parent that no task names.
+func forget[T any](all map[string]*parent[T], p *parent[T]) {
 	if p.now == nil && len(p.tasks) == 0 {
-		delete(c.agents, p.id)
-	}
-}
-
-// forgetFramework forgets an unknown framework that no task names.
-func (c *Cluster) forgetFramework(p *parent[Framework]) {
-	if p.now == nil && len(p.tasks) == 0 {
-		delete(c.frameworks, p.id)
+		delete(all, p.id)
 	}
 }
 

@@ -139,6 +139,38 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// BenchmarkPublish_Large moves one of 10,000 instances of an app.
+func BenchmarkPublish_Large(b *testing.B) {
+	const instances = 10_000
+	z := newZone("mesos.")
+	move := func(tx *Tx, i, n int) {
+		apply := tx.Add
+		if n < 0 {
+			apply, n = tx.Remove, -n
+		}
+		task := Rel(fmt.Sprintf("app-abcde-s%d.marathon", n*instances+i))
+		r := Address(netip.AddrFrom4([4]byte{10, byte(n), byte(i >> 8), byte(i)}))
+		apply(Rel("app.marathon"), r)
+		apply(task, r)
+		apply(Rel("_app._tcp.marathon"), Service(task, 80))
+	}
+	tx := z.Begin()
+	for i := range instances {
+		move(tx, i, 1)
+	}
+	tx.Publish(now, Status{Complete: true})
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		tx := z.Begin()
+		n := i/instances + 1
+		move(tx, i%instances, -n)
+		move(tx, i%instances, n+1)
+		if !tx.Publish(time.Now(), Status{Complete: true}) {
+			b.Fatal("nothing has changed")
+		}
+	}
+}
+
 // moveTask moves the first task of an app for the nth time.
 func moveTask(tx *Tx, app, n int) {
 	place := func(n int) (Name, Record) {

@@ -108,6 +108,6 @@ func (z *Zone) tag(rel string) uint32 {
 	return tag
 }
 
-// kinBits is the number of bits of a tag that are of the kin: there is one for each of a million apps,
-// and there are 4096 tags for those of one kin.
+// kinBits is the number of bits of a tag that are of the kin: they tell a million apps apart, and the
+// rest 4096 names of an app.
 const kinBits = 20

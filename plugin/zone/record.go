@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -36,23 +37,13 @@ func (c class) of(s Sub) class { return c | class(s)<<subShift }
 // targetSub returns the Sub of an SRV record's target.
 func (c class) targetSub() Sub { return Sub(c & targetMask) }
 
-// qtype returns the type of a record in DNS.
-func (c class) qtype() uint16 {
-	return [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}[c&typeMask/typeAAAA]
-}
+// qtypes are the types in DNS, in the order of classes.
+var qtypes = [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}
 
-// classOf returns the class of the records of a type, without any Sub.
-func classOf(qtype uint16) class {
-	switch qtype {
-	case dns.TypeA:
-		return typeA
-	case dns.TypeAAAA:
-		return typeAAAA
-	case dns.TypeSRV:
-		return typeSRV
-	}
-	return typePTR
-}
+func (c class) qtype() uint16 { return qtypes[c&typeMask/typeAAAA] }
+
+// classOf returns the class of the records of one of qtypes, without any Sub.
+func classOf(qtype uint16) class { return class(slices.Index(qtypes[:], qtype)) * typeAAAA }
 
 // Record is the data of a resource record: an address, a service or a pointer.
 type Record struct {
@@ -112,31 +103,14 @@ func (z *Zone) RR(name Name, r Record) dns.RR {
 	if !z.Fits(name, r) {
 		return nil
 	}
-	hdr := z.header(z.absolute(name), r.class.qtype())
-	switch r.class & typeMask {
-	case typeA:
-		return &dns.A{Hdr: hdr, A: binary.BigEndian.AppendUint32(nil, r.value)}
-	case typeAAAA:
-		return &dns.AAAA{Hdr: hdr, AAAA: net.IP(r.text)}
-	case typeSRV:
-		return &dns.SRV{Hdr: hdr, Weight: 1, Port: uint16(r.value), Target: z.absolute(r.Target())}
-	}
-	return &dns.PTR{Hdr: hdr, Ptr: r.text}
+	return z.rr("", rr{string(appendData(nil, "", r)), 1, r.class}, z.absolute(name), nil)
 }
 
-// A zone keeps the data of a record as octets. Equal records of a name have equal octets.
-//
-//	A     the address
-//	AAAA  the address
-//	SRV   port (2), start, prefix, suffix and length (1 each), text: the target's Rel is
-//	      prefix octets of the owner's Rel from start on, the text, and the last suffix
-//	      octets of the owner's. That of _nginx._tcp.marathon is nginx-abcde-s1.marathon:
-//	      all but 9 octets are the owner's.
-//	PTR   length (1), text
-//	below none
-
-// appendData appends the octets of r, a record of a name with the Rel owner, whose target is
-// split.
+// appendData appends the data of r in the form in which a zone keeps it. Equal records of a name
+// have equal data: the address, or the length (1 octet) and the target of a pointer. A service is the
+// port (2), start, prefix, suffix and length (1 each), and a text: the target's Rel is prefix octets of
+// the owner's from start on, the text, and the last suffix octets of the owner's. Of
+// nginx-abcde-s1.marathon, the target of _nginx._tcp.marathon, that leaves -abcde-s1.
 func appendData(to []byte, owner string, r Record) []byte {
 	switch r.class & typeMask {
 	case typeA:
@@ -169,14 +143,17 @@ func (c class) size(s string) int {
 
 const srvHead = 6 // octets of an SRV record before the text
 
-// common returns what the Rel of an SRV record's target shares with that of its owner: most
-// of the owner's last octets, and of those at its start, or after an underscore.
+// common returns how much the target of an SRV record shares with its owner: at the end, and with what
+// the owner has from start on, which is its beginning or follows an underscore.
 func common(owner, target string) (start, prefix, suffix int) {
 	for suffix < min(len(owner), len(target)) && owner[len(owner)-1-suffix] == target[len(target)-1-suffix] {
 		suffix++
 	}
 	rest := target[:len(target)-suffix]
-	for i := 0; i >= 0 && i < len(owner); {
+	for i := range owner {
+		if i > 0 && owner[i-1] != '_' {
+			continue
+		}
 		n := 0
 		for n < min(len(owner)-i, len(rest)) && owner[i+n] == rest[n] {
 			n++
@@ -184,11 +161,6 @@ func common(owner, target string) (start, prefix, suffix int) {
 		if n > prefix {
 			start, prefix = i, n
 		}
-		next := strings.IndexByte(owner[i:], '_')
-		if next < 0 {
-			break
-		}
-		i += next + 1
 	}
 	return start, prefix, suffix
 }

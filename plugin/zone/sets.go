@@ -5,12 +5,11 @@ import (
 	"iter"
 )
 
-// sets are the RRsets of the names that share a Rel, in one string that the collector need not
-// read. A set is its class, the number of its records, the number of their octets, and the
-// records; a record is its data and the number of times that it was added. Numbers of octets and
-// times are uvarints (encoding/binary). Sets come in the order of their classes, records in that of
-// their data. An RRset of more than maxSet records is several sets, one after the other, so that
-// a search need not read them all.
+// sets are the RRsets of the names that share a Rel, in one string. A set is its class, the numbers of
+// its records and of their octets, and the records; a record is its data, and the number of times that
+// it was added. Octets and times are uvarints (encoding/binary). Sets come in the order of their classes,
+// records in that of their data. An RRset of more than maxSet records is several sets, of which a search
+// reads one.
 type sets string
 
 // maxSet is the number of records in a set.
@@ -159,14 +158,13 @@ func (c *cursor) next() (rr, bool) {
 func (s sets) around(first int) iter.Seq[rr] {
 	return func(yield func(rr) bool) {
 		c := s.from(first)
-		for r, ok := c.next(); ok; r, ok = c.next() {
-			if !yield(r) {
-				return
+		for range s.count() {
+			r, ok := c.next()
+			if !ok {
+				c = s.from(0)
+				r, _ = c.next()
 			}
-		}
-		c = s.from(0)
-		for range first {
-			if r, _ := c.next(); !yield(r) {
+			if !yield(r) {
 				return
 			}
 		}
@@ -174,21 +172,7 @@ func (s sets) around(first int) iter.Seq[rr] {
 }
 
 // sameAs reports whether s and o, results of served, are answered alike.
-func (s sets) sameAs(o sets) bool {
-	if s == "" || o == "" {
-		return s == o
-	}
-	for a, b := s.from(0), o.from(0); ; {
-		x, ok := a.next()
-		y, also := b.next()
-		if !ok || !also {
-			return ok == also
-		}
-		if x.compareServed(y) != 0 {
-			return false
-		}
-	}
-}
+func (s sets) sameAs(o sets) bool { return s.without(o) == "" && o.without(s) == "" }
 
 // without returns the records of s that are not answered in o. Both are results of served.
 func (s sets) without(o sets) sets {
@@ -203,7 +187,8 @@ func (s sets) without(o sets) sets {
 			w.add(x)
 		}
 	}
-	return sets(w.sets())
+	w.end()
+	return sets(w.done)
 }
 
 // writer makes sets of records that are added in order.
@@ -213,8 +198,6 @@ type writer struct {
 	count   int
 	records []byte // of the set that is not done yet
 }
-
-func (w *writer) reset() { w.done = w.done[:0] }
 
 func (w *writer) add(r rr) {
 	if r.class != w.class || w.count == maxSet {
@@ -234,41 +217,28 @@ func (w *writer) end() {
 	w.count, w.records = 0, w.records[:0]
 }
 
-// sets returns the sets made since the last reset, which are valid until the next.
-func (w *writer) sets() []byte {
-	w.end()
-	return w.done
-}
-
-// merge adds the records of s with some changes applied, which come in the order of records. times in
-// a change is the number of additions, negative for removals.
-func (w *writer) merge(s sets, changes []change) {
+// merge returns s with changes, which come in the order of records; it is valid until the next
+// call. Nothing takes back what was not added.
+func (w *writer) merge(s sets, changes []change) []byte {
+	w.done = w.done[:0]
 	old := s.from(0)
-	r, ok := old.next()
-	for ok || len(changes) > 0 {
-		var order int
-		switch {
-		case !ok:
-			order = 1
-		case len(changes) == 0:
-			order = -1
-		default:
-			order = r.compare(changes[0].rr)
-		}
-		now := r
-		if order > 0 {
-			now = changes[0].rr
-		} else if order == 0 {
-			now.times += changes[0].times
-		}
-		if now.times > 0 { // nothing takes back what was not added
-			w.add(now)
-		}
-		if order <= 0 {
+	for r, ok := old.next(); ok || len(changes) > 0; {
+		var now rr
+		if len(changes) == 0 || ok && r.compare(changes[0].rr) <= 0 {
+			now = r
 			r, ok = old.next()
+		} else {
+			now = changes[0].rr
+			now.times = 0
 		}
-		if order >= 0 {
+		for len(changes) > 0 && now.compare(changes[0].rr) == 0 {
+			now.times += changes[0].times
 			changes = changes[1:]
 		}
+		if now.times > 0 {
+			w.add(now)
+		}
 	}
+	w.end()
+	return w.done
 }

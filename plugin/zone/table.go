@@ -7,26 +7,20 @@ import (
 	"strings"
 )
 
-// A table holds the names of a zone. It is a trie over the bits of their tags, whose leaves
-// are pages: one string each, of a few names with their sets. A page never changes; a change
-// makes new ones, and copies the branches above them, some KB for a moved task. Nothing but
-// the branches has pointers that the collector must follow.
-//
-// The form of a table depends on what it holds alone, not on the order of changes: a page is
-// divided if it has more than maxPage octets.
-
 // node has the sets of the names that share a Rel. In a page it is the tag (4 octets), the
-// length of the Rel (1), the Rel, the length of the sets as a uvarint, and the sets. The nodes of
-// a page, and of a branch, come in the order of their tags, and then of their Rels.
+// length of the Rel (1), the Rel, the length of the sets as a uvarint, and the sets.
 type node struct {
-	tag uint32
+	tag uint32 // the hash of rel
 	rel string
 	sets
 }
 
-// page is a leaf, or a branch. The zero page is an empty leaf.
+// page is a part of a table, the trie of the names of a zone over the bits of their tags: a leaf with
+// a few nodes in one string, or a branch. Pages never change; a change makes new ones on the way to what
+// it concerns, some KB for a moved task. Only branches have pointers that the collector must follow.
+// What a page looks like depends on what it holds, and not on the order of changes.
 type page struct {
-	nodes string  // of a leaf
+	nodes string  // of a leaf, in the order of their tags, and then of their Rels
 	below *branch // nil for a leaf
 }
 
@@ -59,7 +53,7 @@ func tagAt(nodes string) uint32 {
 	return uint32(nodes[0])<<24 | uint32(nodes[1])<<16 | uint32(nodes[2])<<8 | uint32(nodes[3])
 }
 
-func appendNode(to []byte, tag uint32, rel string, sets []byte) []byte {
+func appendNode(to []byte, tag uint32, rel string, sets sets) []byte {
 	to = append(append(binary.BigEndian.AppendUint32(to, tag), byte(len(rel))), rel...)
 	return append(binary.AppendUvarint(to, uint64(len(sets))), sets...)
 }
@@ -117,42 +111,13 @@ func compareNodes(tag uint32, rel string, oTag uint32, oRel string) int {
 	return strings.Compare(rel, oRel)
 }
 
-// unite sorts changes, and makes one of those of a record, or none if they cancel out.
-func unite(changes []change) []change {
-	slices.SortFunc(changes, change.compare)
-	kept := 0
-	for i, c := range changes {
-		switch {
-		case kept > 0 && changes[kept-1].compare(c) == 0:
-			changes[kept-1].times += c.times
-			continue
-		case kept > 0 && changes[kept-1].times == 0:
-			kept--
-		}
-		changes[kept] = changes[i]
-		kept++
-	}
-	if kept > 0 && changes[kept-1].times == 0 {
-		kept--
-	}
-	return changes[:kept]
-}
-
 // rewriter applies changes to a table. Its buffers are used again.
 type rewriter struct {
 	note  func(rel string, before, now sets)
-	keys  []uint64 // of changes, to sort and divide them: tags, and the indexes of the first of each Rel in a row
+	keys  []uint64 // of changes: the tag of each row of one Rel, and the index of its first
 	of    []change // of a leaf
 	nodes []byte   // of a leaf
 	sets  writer
-	noted []noted // of a leaf
-}
-
-// noted is a Rel that has changed: what its sets were, and where in a page they are.
-type noted struct {
-	rel      string
-	before   sets
-	from, to int
 }
 
 // apply returns table with changes. It tells note what becomes of each Rel that has changed.
@@ -170,7 +135,7 @@ func (w *rewriter) apply(table page, changes []change, note func(rel string, bef
 	return after
 }
 
-// page returns p with the changes that keys name. depth is the number of bits that lead to p.
+// page returns p, which depth bits lead to, with the changes that keys name.
 func (w *rewriter) page(p page, changes []change, keys []uint64, depth int) page {
 	if p.below == nil {
 		return w.leaf(p, changes, keys, depth)
@@ -234,68 +199,46 @@ func divide(nodes string, depth int) page {
 func (w *rewriter) leaf(p page, changes []change, keys []uint64, depth int) page {
 	w.of = w.of[:0]
 	for _, k := range keys {
-		first := uint32(k)
-		rel := changes[first].rel
-		if last := len(w.of) - 1; last >= 0 && w.of[last].rel == rel {
-			rel = w.of[last].rel // the same string is found equal faster
-		}
-		for _, c := range changes[first:] {
-			if c.rel != changes[first].rel {
-				break
-			}
-			c.rel = rel
-			w.of = append(w.of, c)
-		}
+		w.of = append(w.of, inRow(changes[uint32(k):])...)
 	}
-	w.nodes, w.noted = w.nodes[:0], w.noted[:0]
-	of, nodes := unite(w.of), p.nodes
-	if len(of) == 0 {
-		return p
-	}
-	for nodes != "" || len(of) > 0 {
-		var n node
-		rest := nodes
-		order := 1 // of the first node and the first change
-		if nodes != "" {
-			n, rest = cut(nodes)
-			order = -1
-			if len(of) > 0 {
-				order = compareNodes(n.tag, n.rel, of[0].tag, of[0].rel)
+	slices.SortFunc(w.of, change.compare)
+	w.nodes = w.nodes[:0]
+	rest := p.nodes
+	for of := w.of; len(of) > 0; {
+		row := inRow(of)
+		of = of[len(row):]
+		n := node{tag: row[0].tag, rel: row[0].rel}
+		for order := -1; rest != "" && order < 0; {
+			old, after := cut(rest)
+			switch order = compareNodes(old.tag, old.rel, n.tag, n.rel); {
+			case order < 0:
+				w.nodes = append(w.nodes, rest[:len(rest)-len(after)]...)
+				rest = after
+			case order == 0:
+				n, rest = old, after
 			}
 		}
-		if order < 0 {
-			w.nodes = append(w.nodes, nodes[:len(nodes)-len(rest)]...)
-			nodes = rest
-			continue
-		}
-		if order > 0 {
-			n = node{tag: of[0].tag, rel: of[0].rel}
-		} else {
-			nodes = rest
-		}
-		count := 1
-		for count < len(of) && of[count].rel == n.rel {
-			count++
-		}
-		w.node(n, of[:count])
-		of = of[count:]
+		w.node(n, row)
 	}
-	after := string(w.nodes)
-	for _, n := range w.noted {
-		w.note(n.rel, n.before, sets(after[n.from:n.to]))
+	w.nodes = append(w.nodes, rest...)
+	clear(w.of) // the strings
+	return divide(string(w.nodes), depth)
+}
+
+// inRow returns the first changes of one Rel.
+func inRow(changes []change) []change {
+	n := 1
+	for n < len(changes) && changes[n].rel == changes[0].rel {
+		n++
 	}
-	clear(w.of) // what they refer to is not kept for them
-	clear(w.noted)
-	return divide(after, depth)
+	return changes[:n]
 }
 
 // node appends n with changes.
 func (w *rewriter) node(n node, changes []change) {
-	w.sets.reset()
-	w.sets.merge(n.sets, changes)
-	now := w.sets.sets()
-	if len(now) > 0 {
+	now := sets(w.sets.merge(n.sets, changes))
+	if now != "" {
 		w.nodes = appendNode(w.nodes, n.tag, n.rel, now)
 	}
-	w.noted = append(w.noted, noted{n.rel, n.sets, len(w.nodes) - len(now), len(w.nodes)})
+	w.note(n.rel, n.sets, now)
 }

@@ -1,7 +1,6 @@
 package zone
 
 import (
-	"slices"
 	"strings"
 	"time"
 )
@@ -9,22 +8,21 @@ import (
 // Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped;
 // published generations never change.
 //
-// It lists what is added and removed, and applies that when it is published, or before that
-// whenever the list has become as long as the zone.
+// It lists what is added and removed, and applies the list when it is long, or to be published.
 type Tx struct {
 	zone    *Zone
 	next    *Generation
 	changes []change
-	above   []change        // that follow for the names above those that come or go
+	above   map[Name]int    // how many names more, or fewer, there are below others
 	data    strings.Builder // of the records in changes
-	changed bool            // an answer has changed by what is applied
-	diff    *changeset      // what is applied, for the journal; nil without one, and if it is too long
+	changed bool            // an answer has changed, by what is applied
+	diff    *changeset      // what is applied, for the journal; nil if there is none, or it is too long
 }
 
 // Begin starts a change of the zone. One that was begun before must not be used any more.
 func (z *Zone) Begin() *Tx {
 	next := *z.last
-	tx := &Tx{zone: z, next: &next, changes: z.changes[:0]}
+	tx := &Tx{zone: z, next: &next, changes: z.changes[:0], above: make(map[Name]int)}
 	if z.Journal && z.gen.Load() != nil {
 		tx.diff = new(changeset)
 	}
@@ -83,9 +81,6 @@ func (tx *Tx) change(name Name, r rr) {
 	} else {
 		c.tag = tx.zone.tag(c.rel)
 	}
-	if len(tx.changes) == cap(tx.changes) { // append would copy a long list several times
-		tx.changes = slices.Grow(tx.changes, len(tx.changes)+8)
-	}
 	tx.changes = append(tx.changes, c)
 	if tx.diff != nil && len(tx.changes) <= maxJournalRecords {
 		return // to see what has changed, all must be applied at once
@@ -96,8 +91,7 @@ func (tx *Tx) change(name Name, r rr) {
 	}
 }
 
-// batch is the number of changes that are applied before a transaction is published: a longer list
-// would take more memory than what it makes.
+// batch bounds the list of changes: a longer one would take more memory than what it makes.
 const batch = 1 << 14
 
 // Status tells how far a generation can be trusted.
@@ -146,7 +140,13 @@ func (tx *Tx) apply() {
 	for len(tx.changes) > 0 {
 		tx.next.table = tx.zone.rewriter.apply(tx.next.table, tx.changes, tx.note)
 		clear(tx.changes) // the strings
-		tx.changes, tx.above = append(tx.changes[:0], tx.above...), tx.above[:0]
+		tx.changes = tx.changes[:0]
+		for name, n := range tx.above {
+			if n != 0 {
+				tx.changes = append(tx.changes, change{name.Rel, rr{"", int32(n), below.of(name.Sub)}, tx.zone.tag(name.Rel)})
+			}
+		}
+		clear(tx.above)
 	}
 	tx.data.Reset()
 }
@@ -171,29 +171,15 @@ func (tx *Tx) note(rel string, before, now sets) {
 		}
 		if was, is := was.served(), is.served(); was != is {
 			tx.next.records += is.count() - was.count()
-			if !was.sameAs(is) {
-				tx.changed = true
-				tx.diff.add(name, was, is)
-			}
+			tx.changed = tx.changed || !was.sameAs(is)
+			tx.diff.add(name, was, is)
 		}
-		if existed, exists := was.exists(), is.exists(); name != (Name{}) && existed != exists {
-			n := int32(1)
-			if existed {
-				n = -1
-			}
-			tx.count(tx.zone.parent(name), n)
+		switch existed, exists := was.exists(), is.exists(); {
+		case existed == exists || name == (Name{}):
+		case exists:
+			tx.above[tx.zone.parent(name)]++
+		default:
+			tx.above[tx.zone.parent(name)]--
 		}
 	}
-}
-
-// count counts n more names below name.
-func (tx *Tx) count(name Name, n int32) {
-	c := below.of(name.Sub)
-	for i := range tx.above[max(0, len(tx.above)-subs):] { // most names have the parent of the one before
-		if a := &tx.above[len(tx.above)-1-i]; a.class == c && a.rel == name.Rel {
-			a.times += n
-			return
-		}
-	}
-	tx.above = append(tx.above, change{name.Rel, rr{"", n, c}, tx.zone.tag(name.Rel)})
 }
