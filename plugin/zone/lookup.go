@@ -4,6 +4,7 @@ import (
 	"iter"
 	"math"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -35,15 +36,16 @@ func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octe
 	if !r.Records {
 		return r
 	}
+	c := classOf(qtype)
 	switch qtype {
 	case dns.TypeSOA, dns.TypeNS:
 		if rel == "" {
 			r.Answer, r.Additional = g.apex(qtype)
 		}
 	case dns.TypeA, dns.TypeAAAA, dns.TypePTR:
-		r.Answer = g.zone.rrs(node{rel: n.rel, sets: rrs.ofType(qtype)}, qname, rotate, octets/minRecord+1)
+		r.Answer = g.zone.rrs(node{rel: n.rel, sets: rrs.types(c, c)}, qname, rotate, octets/minRecord+1)
 	case dns.TypeSRV:
-		r.Answer, r.Additional = g.services(node{rel: n.rel, sets: rrs.ofType(qtype)}, qname, rotate, octets)
+		r.Answer, r.Additional = g.services(node{rel: n.rel, sets: rrs.types(c, c)}, qname, rotate, octets)
 	case dns.TypeANY:
 		// RFC 8482, section 4.2.
 		r.Answer = []dns.RR{&dns.HINFO{Hdr: g.zone.header(qname, dns.TypeHINFO), Cpu: "RFC8482"}}
@@ -75,7 +77,7 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 	}
 	if rel, ok := g.zone.Relative(g.zone.NS); ok {
 		name := g.zone.split(Rel(rel))
-		additional = g.zone.allRRs(node{sets: g.find(name.Rel).of(name.Sub).served().addresses()}, g.zone.NS)
+		additional = g.zone.allRRs(node{sets: g.find(name.Rel).of(name.Sub).served().types(typeA, typeAAAA)}, g.zone.NS)
 	}
 	return []dns.RR{g.NS()}, additional
 }
@@ -145,13 +147,13 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
 	for i := range services {
 		s := &services[i]
 		target := s.srv.Target
-		if many[target] || many == nil && seen(services[:i], target) {
+		if many[target] || many == nil && slices.ContainsFunc(services[:i], func(s serviceRR) bool { return s.srv.Target == target }) {
 			continue
 		} else if many != nil {
 			many[target] = true
 		}
 		place := &s.address
-		for r := range g.find(target[:s.rel]).of(s.sub).served().addresses().around(0) {
+		for r := range g.find(target[:s.rel]).of(s.sub).served().types(typeA, typeAAAA).around(0) {
 			to = append(to, g.zone.rr("", r, target, place))
 			place = nil
 		}
@@ -161,16 +163,6 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
 
 // fewTargets is the number of targets up to which comparing them all is faster than a map.
 const fewTargets = 16
-
-// seen reports whether one of the services has the target.
-func seen(before []serviceRR, target string) bool {
-	for i := range before {
-		if before[i].srv.Target == target {
-			return true
-		}
-	}
-	return false
-}
 
 // allRRs returns the records of a node, owned by name, or nil for none.
 func (z *Zone) allRRs(of node, name string) []dns.RR { return z.rrs(of, name, 0, math.MaxInt) }
@@ -219,14 +211,15 @@ func (z *Zone) rr(owner string, r rr, name string, place *addressRR) dns.RR {
 	case dns.TypeSRV:
 		return &dns.SRV{Hdr: hdr, Weight: 1, Port: r.port(), Target: z.writeTarget(new(strings.Builder), owner, r)}
 	}
-	return &dns.PTR{Hdr: hdr, Ptr: strings.Clone(r.pointed())} // without its page
+	return &dns.PTR{Hdr: hdr, Ptr: strings.Clone(r.data[1:])} // without its page
 }
 
 // OfType yields the records of a type that is A, AAAA, SRV or PTR, name by name, in no order.
 func (g *Generation) OfType(qtype uint16) iter.Seq2[string, []dns.RR] {
 	return func(yield func(string, []dns.RR) bool) {
+		c := classOf(qtype)
 		for name, rrs := range g.sets {
-			if of := (node{rel: name.Rel, sets: rrs.ofType(qtype)}); of.sets != "" {
+			if of := (node{rel: name.Rel, sets: rrs.types(c, c)}); of.sets != "" {
 				if owner := g.zone.absolute(name); !yield(owner, g.zone.allRRs(of, owner)) {
 					return
 				}

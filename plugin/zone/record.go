@@ -42,7 +42,7 @@ var qtypes = [...]uint16{dns.TypeA, dns.TypeAAAA, dns.TypeSRV, dns.TypePTR}
 
 func (c class) qtype() uint16 { return qtypes[c&typeMask/typeAAAA] }
 
-// classOf returns the class of the records of one of qtypes, without any Sub.
+// classOf returns the class of the records of one of qtypes.
 func classOf(qtype uint16) class { return class(slices.Index(qtypes[:], qtype)) * typeAAAA }
 
 // Record is the data of a resource record: an address, a service or a pointer.
@@ -183,9 +183,6 @@ func (r rr) target(owner string) (prefix, text, suffix string) {
 
 // targetRel returns the number of characters in the Rel of an SRV record's target.
 func (r rr) targetRel() int { return int(r.data[3]) + int(r.data[4]) + len(r.data) - srvHead }
-
-// pointed returns the target of a PTR record.
-func (r rr) pointed() string { return r.data[1:] }
 
 // compare orders the records of a Rel. The number of additions does not matter.
 func (r rr) compare(o rr) int {

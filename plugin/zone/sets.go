@@ -3,17 +3,18 @@ package zone
 import (
 	"encoding/binary"
 	"iter"
+	"slices"
 )
 
 // sets are the RRsets of the names that share a Rel, in one string. A set is its class, the numbers of
 // its records and of their octets, and the records; a record is its data, and the number of times that
 // it was added. Octets and times are uvarints (encoding/binary). Sets come in the order of their classes,
-// records in that of their data. An RRset of more than maxSet records is several sets, of which a search
-// reads one.
+// records in that of their data. A large RRset is several sets, of which a search reads one, and a
+// change writes one or two.
 type sets string
 
-// maxSet is the number of records in a set.
-const maxSet = 64
+// maxSet is the number of records that a set may have: it is kept in an octet.
+const maxSet = 255
 
 // class returns the class of the first set.
 func (s sets) class() class { return class(s[0]) }
@@ -62,7 +63,7 @@ func (s sets) served() sets {
 	if served == "" {
 		served = s.between(first+backup, first+below-1)
 	}
-	if served != "" && served.class()&typeMask == typePTR && (served.count() > 1 || served.first().times > 1) {
+	if served != "" && served.class()&typeMask == typePTR && (served.count() > 1 || served.record().times > 1) {
 		return ""
 	}
 	return served
@@ -78,22 +79,13 @@ func (s sets) exists() bool {
 	return s.between(last&^(below-1), last) != "" || s.served() != ""
 }
 
-// ofType returns the sets of the type of an A, AAAA, SRV or PTR query, of a result of served.
-func (s sets) ofType(qtype uint16) sets {
-	if s == "" {
-		return ""
-	}
-	c := s.class()&^(typeMask|targetMask) | classOf(qtype)
-	return s.between(c, c|targetMask)
-}
-
-// addresses returns the sets of A and AAAA records, of a result of served.
-func (s sets) addresses() sets {
+// types returns the sets of the types from one to another, of a result of served.
+func (s sets) types(from, to class) sets {
 	if s == "" {
 		return ""
 	}
 	c := s.class() &^ (typeMask | targetMask)
-	return s.between(c, c|typeAAAA)
+	return s.between(c|from, c|to|targetMask)
 }
 
 // count returns the number of records.
@@ -107,8 +99,8 @@ func (s sets) count() int {
 	return all
 }
 
-// first returns the first record.
-func (s sets) first() rr {
+// record returns the first record.
+func (s sets) record() rr {
 	c := s.from(0)
 	r, _ := c.next()
 	return r
@@ -200,12 +192,25 @@ type writer struct {
 }
 
 func (w *writer) add(r rr) {
-	if r.class != w.class || w.count == maxSet {
+	if r.class != w.class {
 		w.end()
 	}
 	w.class = r.class
 	w.count++
 	w.records = binary.AppendUvarint(append(w.records, r.data...), uint64(r.times))
+	if r.isLast() || w.count == maxSet {
+		w.end()
+	}
+}
+
+// isLast reports whether a set ends with r, as it does with one in 32. So the sets of an RRset depend on
+// nothing but its records, and a change concerns one or two of them.
+func (r rr) isLast() bool {
+	hash := uint32(2166136261) // FNV-1
+	for i := range len(r.data) {
+		hash = hash*16777619 ^ uint32(r.data[i])
+	}
+	return hash*16777619>>27 == 0
 }
 
 // end ends the set that is not done.
@@ -218,10 +223,34 @@ func (w *writer) end() {
 }
 
 // merge returns s with changes, which come in the order of records; it is valid until the next
-// call. Nothing takes back what was not added.
+// call. A set that no change concerns is copied.
 func (w *writer) merge(s sets, changes []change) []byte {
 	w.done = w.done[:0]
-	old := s.from(0)
+	for s != "" {
+		_, _, rest := s.cut()
+		set, n := s[:len(s)-len(rest)], len(changes)
+		if rest != "" {
+			next := rest.record()
+			n, _ = slices.BinarySearchFunc(changes, next, func(c change, r rr) int { return c.rr.compare(r) })
+		}
+		if set.class() != w.class {
+			w.end()
+		}
+		if n == 0 && w.count == 0 {
+			w.done = append(w.done, set...)
+		} else {
+			w.mergeSet(set, changes[:n])
+		}
+		s, changes = rest, changes[n:]
+	}
+	w.mergeSet("", changes)
+	w.end()
+	return w.done
+}
+
+// mergeSet adds the records of a set with changes. Nothing takes back what was not added.
+func (w *writer) mergeSet(set sets, changes []change) {
+	old := set.from(0)
 	for r, ok := old.next(); ok || len(changes) > 0; {
 		var now rr
 		if len(changes) == 0 || ok && r.compare(changes[0].rr) <= 0 {
@@ -239,6 +268,4 @@ func (w *writer) merge(s sets, changes []change) []byte {
 			w.add(now)
 		}
 	}
-	w.end()
-	return w.done
 }

@@ -113,14 +113,14 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 		if _, twice := all[n.rel]; twice {
 			t.Fatalf("seed %d: %s is there twice", seed, n.rel)
 		}
-		all[n.rel] = n.first().times
+		all[n.rel] = n.record().times
 	}
 	if !maps.Equal(all, b.names) {
 		t.Fatalf("seed %d: %d names, not %d", seed, len(all), len(b.names))
 	}
 	var changes []change
 	for name, n := range b.names {
-		if found := b.table.find(tagOf(name), name); found.rel != name || found.first().pointed() != name+".mesos." {
+		if found := b.table.find(tagOf(name), name); found.rel != name || found.record().data[1:] != name+".mesos." {
 			t.Fatalf("seed %d: %s is %v", seed, name, found)
 		}
 		changes = append(changes, change{name, rr{dataOf(name + ".mesos."), n, typePTR}, tagOf(name)})
