@@ -106,10 +106,13 @@ func compareKept(a, b cluster.Kept) int {
 			return c
 		}
 	}
-	return cmp.Or(strings.Compare(a.Task.Name(), b.Task.Name()), strings.Compare(a.Task.ID(), b.Task.ID()), strings.Compare(a.Task.FrameworkID, b.Task.FrameworkID))
+	if c := strings.Compare(a.Task.Name(), b.Task.Name()); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Task.ID(), b.Task.ID()), strings.Compare(a.Task.FrameworkID, b.Task.FrameworkID))
 }
 
-// unpacked is a task of a view.
+// unpacked is a task of a view. Its Task is valid until another is unpacked into the same.
 type unpacked struct {
 	cluster.Instance
 	kept cluster.Kept
@@ -146,7 +149,10 @@ func (i *insight) Enumerate(ctx context.Context) (iter.Seq2[api.Framework, iter.
 		}
 	}
 	return func(yield func(api.Framework, iter.Seq[api.EnumeratedTask]) bool) {
-		var out recordSet
+		var (
+			out  recordSet
+			task mesos.Task
+		)
 		for _, f := range view.Frameworks {
 			if len(of[f.ID]) == 0 || rules.excludes(f.Framework) {
 				continue
@@ -154,7 +160,7 @@ func (i *insight) Enumerate(ctx context.Context) (iter.Seq2[api.Framework, iter.
 			tasks := func(yield func(api.EnumeratedTask) bool) {
 				for _, k := range of[f.ID] {
 					out.reset()
-					rules.kept(k, &out)
+					rules.task(k.Instance(&task), &out)
 					if records := enumerated(z.Zone, out.records); len(records) > 0 && !yield(api.EnumeratedTask{Name: k.Task.Name(), ID: k.Task.ID(), Records: records}) {
 						return
 					}

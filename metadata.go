@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 
 	"github.com/coredns/coredns/plugin/metadata"
@@ -78,11 +79,12 @@ func (x *taskIndex) replace(c cluster.Change[cluster.Kept], r *rules, before, af
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	var task mesos.Task
 	if c.Old.Valid() {
-		x.count(c.Old.Instance(&before.task), r, before, -1)
+		x.count(c.Old.Instance(&task), r, before, -1)
 	}
 	if c.New.Valid() {
-		x.count(c.New.Instance(&after.task), r, after, 1)
+		x.count(c.New.Instance(&task), r, after, 1)
 	}
 }
 

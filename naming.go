@@ -12,9 +12,6 @@ import (
 	"github.com/miekg/dns"
 )
 
-// kept appends the records of a running task that is kept packed.
-func (r *rules) kept(k cluster.Kept, out *recordSet) { r.task(k.Instance(&out.task), out) }
-
 // task appends the records of a running task, and what it claims.
 func (r *rules) task(in cluster.Instance, out *recordSet) {
 	visibility := visibilityOf(in.Task)
@@ -124,11 +121,12 @@ func newNaming(in cluster.Instance, out *recordSet) naming {
 	return n
 }
 
-// kin has for each scheme the function that finds what the names of an app have in common. It need
-// not be right: names that it takes for others' are kept elsewhere.
+// kin has for each scheme the function that finds what the names of an app have in common. Where it is
+// wrong, a name is not kept beside others of its app.
 var kin = [schemes]func(rel string) string{mesosDNS: appOf, dcos: appOf}
 
-// appOf returns the first label of T, of the names T.F, C.F, _T._PROTO.F and _PORT._T._PROTO.F.
+// appOf returns the first label of T, of the names T.F, C.F, _T._PROTO.F and _PORT._T._PROTO.F. A T that
+// looks like a C, as prod-nginx-1 does, is cut as one.
 func appOf(rel string) string {
 	label, rest, _ := strings.Cut(rel, ".")
 	for strings.HasPrefix(rest, "_") {

@@ -2,11 +2,11 @@ package calicomesos
 
 import (
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/calicomesos/calicomesos/plugin/cluster"
+	"github.com/calicomesos/calicomesos/plugin/mesos"
 	"github.com/calicomesos/calicomesos/plugin/watch"
 	"github.com/calicomesos/calicomesos/plugin/zone"
 )
@@ -27,6 +27,7 @@ type publisher struct {
 	floor         time.Time // serials come after this time
 	warner        warner
 	before, after recordSet // reused
+	task          mesos.Task
 }
 
 // publishedZone is a zone and what is not in it.
@@ -69,7 +70,7 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 		replace(p, c, c.Old != nil, true, p.rules.masters)
 	}
 	for _, c := range ch.Instances {
-		replace(p, c, c.Old.Valid(), c.New.Valid(), p.rules.kept)
+		replace(p, c, c.Old.Valid(), c.New.Valid(), p.kept)
 		p.tasks.replace(c, p.rules, &p.before, &p.after)
 	}
 	p.floor, p.status = status.After, status
@@ -86,6 +87,9 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 		close(p.ready)
 	}
 }
+
+// kept appends the records of a running task.
+func (p *publisher) kept(k cluster.Kept, out *recordSet) { p.rules.task(k.Instance(&p.task), out) }
 
 // publishZone publishes a zone, and tells secondaries if they must know. In a doubtful one names
 // without records may have some.
@@ -150,12 +154,25 @@ func (p *publisher) swap(before, after func(*recordSet)) {
 		slices.Equal(p.before.badClaims, p.after.badClaims) {
 		return
 	}
-	p.apply(&p.before, -1)
-	p.apply(&p.after, 1)
+	first, last := sharedEnds(p.before.records, p.after.records)
+	p.apply(&p.before, p.before.records[first:len(p.before.records)-last], -1)
+	p.apply(&p.after, p.after.records[first:len(p.after.records)-last], 1)
 }
 
-// apply adds the records of set, or removes them if sign is -1.
-func (p *publisher) apply(set *recordSet, sign int) {
+// sharedEnds returns how many records two lists have in common, at the beginning and at the end.
+func sharedEnds(a, b []record) (first, last int) {
+	most := min(len(a), len(b))
+	for first < most && a[first] == b[first] {
+		first++
+	}
+	for last < most-first && a[len(a)-1-last] == b[len(b)-1-last] {
+		last++
+	}
+	return first, last
+}
+
+// apply adds records of set, and what else it has, or removes them if sign is -1.
+func (p *publisher) apply(set *recordSet, records []record, sign int) {
 	for sch := range schemes {
 		for _, z := range p.zones[sch] {
 			for why, n := range set.skipped[sch] {
@@ -163,11 +180,11 @@ func (p *publisher) apply(set *recordSet, sign int) {
 			}
 		}
 	}
-	for i := range set.records {
-		r := &set.records[i]
+	for i := range records {
+		r := &records[i]
 		if r.scheme == reverse {
 			if z, rel := p.reverseZone(r.name.Rel); z != nil {
-				z.apply(zone.Rel(strings.Clone(rel)), r.Record, sign) // a copy without the origin
+				z.apply(zone.Rel(rel), r.Record, sign)
 			}
 			continue
 		}

@@ -89,7 +89,6 @@ type recordSet struct {
 	badClaims []badClaim
 	skipped   [schemes][reasons]int
 	seen      seen
-	task      mesos.Task // room for the object, if it is a task
 
 	explains bool     // notes are wanted: not while publishing
 	notes    []string // why something is skipped

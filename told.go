@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// told is what can be said of a task.
+// told is what can be said of a task. It is valid as long as what it is told of.
 type told struct {
 	api.Task
 	known   unpacked

@@ -87,7 +87,7 @@ func (g *Generation) apex(qtype uint16) (answer, additional []dns.RR) {
 type serviceRR struct {
 	srv     dns.SRV
 	address addressRR
-	rel     uint8 // characters of the target's Rel
+	length  uint8 // of the target's Rel
 	sub     Sub   // of the target
 }
 
@@ -116,7 +116,7 @@ func (g *Generation) services(of node, qname string, rotate uint32, octets int) 
 		if n*minService+length > octets {
 			break
 		}
-		length += g.zone.length(Name{Sub: r.class.targetSub()}) + r.targetRel()
+		length += g.zone.length(Name{Sub: r.class.targetSub()}) + r.targetLength()
 		n++
 	}
 	// One record more: CoreDNS appends the OPT record.
@@ -126,7 +126,7 @@ func (g *Generation) services(of node, qname string, rotate uint32, octets int) 
 	names.Grow(length)
 	for r := range of.around(first) {
 		s := &services[len(all)]
-		s.rel, s.sub = uint8(r.targetRel()), r.class.targetSub()
+		s.length, s.sub = uint8(r.targetLength()), r.class.targetSub()
 		s.srv = dns.SRV{Hdr: g.zone.header(qname, dns.TypeSRV), Weight: 1, Port: r.port(), Target: g.zone.writeTarget(&names, of.rel, r)}
 		if all = append(all, &s.srv); len(all) == n {
 			break
@@ -153,7 +153,7 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
 			many[target] = true
 		}
 		place := &s.address
-		for r := range g.find(target[:s.rel]).of(s.sub).served().types(typeA, typeAAAA).around(0) {
+		for r := range g.find(target[:s.length]).of(s.sub).served().types(typeA, typeAAAA).around(0) {
 			to = append(to, g.zone.rr("", r, target, place))
 			place = nil
 		}

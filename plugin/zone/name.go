@@ -96,7 +96,7 @@ func (z *Zone) writeTarget(to *strings.Builder, owner string, r rr) string {
 // fits reports whether n has at most 255 octets in this zone.
 func (z *Zone) fits(n Name) bool { return FitsName(z.length(n)) }
 
-// find returns the sets of rel, and rel as a string that they share.
+// find returns the node of rel. It has no sets if there is none.
 func (g *Generation) find(rel string) node { return g.table.find(g.zone.tag(rel), rel) }
 
 // tag returns the hash of rel, which begins with that of its kin.
@@ -109,5 +109,5 @@ func (z *Zone) tag(rel string) uint32 {
 }
 
 // kinBits is the number of bits of a tag that are of the kin: they tell a million apps apart, and the
-// rest 4096 names of an app.
+// rest 4096 names of an app. If there are more, some share a tag.
 const kinBits = 20

@@ -181,8 +181,8 @@ func (r rr) target(owner string) (prefix, text, suffix string) {
 	return owner[start : start+int(r.data[3])], r.data[srvHead:], owner[len(owner)-int(r.data[4]):]
 }
 
-// targetRel returns the number of characters in the Rel of an SRV record's target.
-func (r rr) targetRel() int { return int(r.data[3]) + int(r.data[4]) + len(r.data) - srvHead }
+// targetLength returns the number of characters in the Rel of an SRV record's target.
+func (r rr) targetLength() int { return int(r.data[3]) + int(r.data[4]) + len(r.data) - srvHead }
 
 // compare orders the records of a Rel. The number of additions does not matter.
 func (r rr) compare(o rr) int {

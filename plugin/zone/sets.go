@@ -9,8 +9,8 @@ import (
 // sets are the RRsets of the names that share a Rel, in one string. A set is its class, the numbers of
 // its records and of their octets, and the records; a record is its data, and the number of times that
 // it was added. Octets and times are uvarints (encoding/binary). Sets come in the order of their classes,
-// records in that of their data. A large RRset is several sets, of which a search reads one, and a
-// change writes one or two.
+// records in that of their data. A large RRset is several sets: a search decodes one, and a change one
+// or two, and copies the rest.
 type sets string
 
 // maxSet is the number of records that a set may have: it is kept in an octet.
@@ -69,7 +69,7 @@ func (s sets) served() sets {
 	return served
 }
 
-// exists reports whether the name is in the zone whose sets these are, for its records or as an
+// exists reports whether a name with these sets is in the zone, for its records or as an
 // empty non-terminal (RFC 4592, section 2.2.2).
 func (s sets) exists() bool {
 	if s == "" {

@@ -111,8 +111,36 @@ func FuzzService(f *testing.F) {
 		data := string(appendData(nil, owner, Service(Rel(target), port)))
 		r := rr{class: typeSRV, data: data[:typeSRV.size(data+"more")]}
 		prefix, text, suffix := r.target(owner)
-		if got := prefix + text + suffix; got != target || r.port() != port || r.targetRel() != len(target) || r.data != data {
+		if got := prefix + text + suffix; got != target || r.port() != port || r.targetLength() != len(target) || r.data != data {
 			t.Errorf("target %q, port %d, data %q of %q", got, r.port(), r.data, data)
 		}
 	})
+}
+
+// TestSets_Full has so many records in a row after none of which a set ends that it ends for its
+// size: records come and go at the front and at random.
+func TestSets_Full(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var all []change
+	for i := uint32(0); len(all) < 3*maxSet; i++ {
+		if c := (rr{string(appendData(nil, "", Record{class: typeA, value: i})), 1, typeA}); !c.isLast() {
+			all = append(all, change{"x", c, 0})
+		}
+	}
+	var once, often writer
+	at := slices.Clone(all[100:])
+	s := sets(once.merge("", at))
+	for _, i := range append([]int{99, 98, 97}, r.Perm(97)...) {
+		s = sets(often.merge(s, all[i:i+1]))
+	}
+	for range 50 {
+		gone := all[r.IntN(len(all))]
+		gone.times = -1
+		s = sets(often.merge(s, []change{gone}))
+		gone.times = 1
+		s = sets(often.merge(s, []change{gone}))
+	}
+	if want := sets(once.merge("", all)); s != want || s.count() != len(all) {
+		t.Errorf("%d records of %d, or other octets", s.count(), len(all))
+	}
 }

@@ -20,8 +20,8 @@ type node struct {
 // it concerns, some KB for a moved task. Only branches have pointers that the collector must follow.
 // What a page looks like depends on what it holds, and not on the order of changes.
 type page struct {
-	nodes string  // of a leaf, in the order of their tags, and then of their Rels
-	below *branch // nil for a leaf
+	nodes  string  // of a leaf, in the order of their tags, and then of their Rels
+	branch *branch // nil for a leaf
 }
 
 // branch divides names by some bits of their tags.
@@ -29,7 +29,8 @@ type branch [1 << fanout]page
 
 const (
 	// maxPage is the number of octets up to which a page is not divided: a dozen names. A
-	// search reads half of them, and a change writes all.
+	// search reads half of them, and a change writes all. Only a page of one node, or of nodes with
+	// the same tag, has more.
 	maxPage = 1536
 	fanout  = 4  // bits of a tag that a branch divides by
 	bits    = 32 // of a tag
@@ -60,8 +61,8 @@ func appendNode(to []byte, tag uint32, rel string, sets sets) []byte {
 
 // find returns the node of rel, whose tag is given. It has no sets if there is none.
 func (p page) find(tag uint32, rel string) node {
-	for at := tag; p.below != nil; at <<= fanout {
-		p = p.below[at>>(bits-fanout)]
+	for at := tag; p.branch != nil; at <<= fanout {
+		p = p.branch[at>>(bits-fanout)]
 	}
 	for rest := p.nodes; rest != "" && tagAt(rest) <= tag; {
 		var n node
@@ -83,7 +84,7 @@ func (p page) each(yield func(node) bool) bool {
 			return false
 		}
 	}
-	return p.below == nil || !slices.ContainsFunc(p.below[:], func(p page) bool { return !p.each(yield) })
+	return p.branch == nil || !slices.ContainsFunc(p.branch[:], func(p page) bool { return !p.each(yield) })
 }
 
 // change adds a record to a Rel or takes additions back, where rr.times is negative.
@@ -117,7 +118,7 @@ type rewriter struct {
 	keys  []uint64 // of changes: the tag of each row of one Rel, and the index of its first
 	of    []change // of a leaf
 	nodes []byte   // of a leaf
-	sets  writer
+	write writer
 }
 
 // apply returns table with changes. It tells note what becomes of each Rel that has changed.
@@ -137,10 +138,10 @@ func (w *rewriter) apply(table page, changes []change, note func(rel string, bef
 
 // page returns p, which depth bits lead to, with the changes that keys name.
 func (w *rewriter) page(p page, changes []change, keys []uint64, depth int) page {
-	if p.below == nil {
+	if p.branch == nil {
 		return w.leaf(p, changes, keys, depth)
 	}
-	b := *p.below
+	b := *p.branch
 	for len(keys) > 0 {
 		i := index(uint32(keys[0]>>bits), depth)
 		n := 1
@@ -150,7 +151,7 @@ func (w *rewriter) page(p page, changes []change, keys []uint64, depth int) page
 		b[i] = w.page(b[i], changes, keys[:n], depth+fanout)
 		keys = keys[n:]
 	}
-	if b == *p.below {
+	if b == *p.branch {
 		return p
 	}
 	return b.page()
@@ -159,13 +160,23 @@ func (w *rewriter) page(p page, changes []change, keys []uint64, depth int) page
 // index returns the place of a tag in a branch, which depth bits lead to.
 func index(tag uint32, depth int) int { return int(tag << depth >> (bits - fanout)) }
 
-// page returns the page of b: a leaf, if there is little left below b.
+// page returns the page of b: a leaf, if there is little left, or a single node.
 func (b branch) page() page {
 	size := 0
+	var largest page
 	for _, p := range b {
-		if size += len(p.nodes); p.below != nil || size > maxPage {
-			return page{below: &b}
+		if p.branch != nil {
+			return page{branch: &b}
 		}
+		if size += len(p.nodes); len(p.nodes) > len(largest.nodes) {
+			largest = p
+		}
+	}
+	switch {
+	case size == len(largest.nodes) && isSingle(largest.nodes):
+		return largest
+	case size > maxPage:
+		return page{branch: &b}
 	}
 	var nodes strings.Builder
 	nodes.Grow(size)
@@ -175,12 +186,18 @@ func (b branch) page() page {
 	return page{nodes: nodes.String()}
 }
 
+// isSingle reports whether there is no more than one node.
+func isSingle(nodes string) bool {
+	if nodes == "" {
+		return true
+	}
+	_, more := cut(nodes)
+	return more == ""
+}
+
 // divide returns the page of nodes: a branch, if they are too many.
 func divide(nodes string, depth int) page {
-	if len(nodes) <= maxPage || depth+fanout > bits {
-		return page{nodes: nodes}
-	}
-	if _, more := cut(nodes); more == "" {
+	if len(nodes) <= maxPage || depth+fanout > bits || isSingle(nodes) {
 		return page{nodes: nodes}
 	}
 	b := new(branch)
@@ -192,7 +209,7 @@ func divide(nodes string, depth int) page {
 		part := strings.Clone(nodes[:len(nodes)-len(rest)])
 		b[i], nodes = divide(part, depth+fanout), rest
 	}
-	return page{below: b}
+	return page{branch: b}
 }
 
 // leaf is page for a leaf.
@@ -236,7 +253,7 @@ func inRow(changes []change) []change {
 
 // node appends n with changes.
 func (w *rewriter) node(n node, changes []change) {
-	now := sets(w.sets.merge(n.sets, changes))
+	now := sets(w.write.merge(n.sets, changes))
 	if now != "" {
 		w.nodes = appendNode(w.nodes, n.tag, n.rel, now)
 	}

@@ -53,7 +53,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTable_LargeSet has names beside one whose records fill many pages.
+// TestTable_LargeSet has names come and go beside one whose records are more than a page.
 func TestTable_LargeSet(t *testing.T) {
 	var w rewriter
 	var p page
@@ -68,10 +68,16 @@ func TestTable_LargeSet(t *testing.T) {
 	if n := p.find(tagOf("large"), "large").count(); n != 300 {
 		t.Errorf("%d records", n)
 	}
+	var changes []change
 	for i := range 100 {
-		if name := fmt.Sprint(i); p.find(tagOf(name), name).count() != 1 {
+		name := fmt.Sprint(i)
+		if p.find(tagOf(name), name).count() != 1 {
 			t.Errorf("%s has gone", name)
 		}
+		changes = append(changes, change{name, rr{dataOf("x."), -1, typePTR}, tagOf(name)})
+	}
+	if p = w.apply(p, changes, func(string, sets, sets) {}); p.branch != nil {
+		t.Errorf("one name is %s", form(p))
 	}
 }
 
@@ -136,11 +142,11 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 
 // form is the shape of a table, with its pages.
 func form(p page) string {
-	if p.below == nil {
+	if p.branch == nil {
 		return fmt.Sprintf("%q", p.nodes)
 	}
 	var parts []string
-	for _, child := range p.below {
+	for _, child := range p.branch {
 		parts = append(parts, form(child))
 	}
 	return "(" + strings.Join(parts, " ") + ")"

@@ -16,6 +16,7 @@ type Tx struct {
 	above   map[Name]int    // how many names more, or fewer, there are below others
 	data    strings.Builder // of the records in changes
 	changed bool            // an answer has changed, by what is applied
+	batches int             // in which changes were applied
 	diff    *changeset      // what is applied, for the journal; nil if there is none, or it is too long
 }
 
@@ -33,7 +34,7 @@ func (z *Zone) Begin() *Tx {
 // not fit into this zone.
 func (tx *Tx) Add(name Name, r Record) bool { return tx.add(name, r, 1) }
 
-// Remove takes back one Add of the same record. It returns false if that Add did.
+// Remove takes back one earlier Add of the same record. It returns false if that Add did.
 func (tx *Tx) Remove(name Name, r Record) bool { return tx.add(name, r, -1) }
 
 func (tx *Tx) add(name Name, r Record, times int32) bool {
@@ -83,7 +84,7 @@ func (tx *Tx) change(name Name, r rr) {
 	}
 	tx.changes = append(tx.changes, c)
 	if tx.diff != nil && len(tx.changes) <= maxJournalRecords {
-		return // to see what has changed, all must be applied at once
+		return // the journal needs all of them applied at once
 	}
 	tx.diff = nil
 	if len(tx.changes) >= batch {
@@ -111,6 +112,9 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 	z := tx.zone
 	published := z.gen.Load() != nil
 	tx.apply()
+	if tx.batches > 1 && published { // one may have taken back what another did
+		tx.changed = !z.last.same(tx.next)
+	}
 	changed := tx.changed || !published
 	if !published {
 		tx.next.serial = z.follow(tx.next.serial)
@@ -137,6 +141,9 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 // apply applies the changes to the next generation, and then what follows for the names above
 // those that have come or gone.
 func (tx *Tx) apply() {
+	if len(tx.changes) > 0 {
+		tx.batches++
+	}
 	for len(tx.changes) > 0 {
 		tx.next.table = tx.zone.rewriter.apply(tx.next.table, tx.changes, tx.note)
 		clear(tx.changes) // the strings
@@ -151,15 +158,15 @@ func (tx *Tx) apply() {
 	tx.data.Reset()
 }
 
-// reuse keeps the room of a transaction for the next, unless it was long.
+// reuse keeps the room of a transaction for the next, unless it is large.
 func (z *Zone) reuse(changes []change) {
-	if z.changes = changes; changes == nil || cap(changes) > maxKept {
+	if z.changes = changes; changes == nil || cap(changes) > maxChanges || cap(z.rewriter.nodes) > maxNodes {
 		z.changes, z.rewriter = nil, rewriter{}
 	}
 }
 
-// maxKept is the number of changes for which a zone keeps the room.
-const maxKept = 4096
+// Bounds of the room that a zone keeps, for changes and octets of a page.
+const maxChanges, maxNodes = 4096, 64 << 10
 
 // note notes what has changed in the answers for the names of rel, and counts those that have come or
 // gone in the names above them.

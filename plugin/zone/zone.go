@@ -1,10 +1,10 @@
 // Package zone stores the records of a DNS zone.
 //
 // Readers call Zone.Current and see one Generation, which never changes: its table of
-// nodes, serial and journal all belong to one moment. They take no lock. One writer begins
+// names, serial and journal all belong to one moment. They take no lock. One writer begins
 // a Tx, adds and removes records, and publishes the next Generation by storing one atomic
-// pointer. A Tx copies only the nodes that it touches, and the path to them; generations
-// share the rest.
+// pointer. A Tx writes only the pages with names that it changes, and the path to them;
+// generations share the rest.
 //
 // A record that several tasks add is stored once, with the number of additions, so that
 // the rules that make records need not know each other. Names above others exist as empty

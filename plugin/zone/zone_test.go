@@ -217,6 +217,32 @@ func TestSerialMovesWithAnswers(t *testing.T) {
 	}
 }
 
+// TestSerial_Batches takes records back and adds them again, more than are applied at once.
+func TestSerial_Batches(t *testing.T) {
+	z := newZone("mesos.")
+	all := func(apply func(Name, Record) bool) {
+		for i := range batch {
+			apply(Rel(fmt.Sprintf("t%d", i)), Address(addr("192.0.2.1")))
+		}
+	}
+	tx := z.Begin()
+	all(tx.Add)
+	tx.Publish(now, Status{Complete: true})
+	tx = z.Begin()
+	all(tx.Remove)
+	all(tx.Add)
+	if tx.Publish(now, Status{Complete: true}) {
+		t.Error("the serial has moved, though nothing has changed")
+	}
+	tx = z.Begin()
+	all(tx.Remove)
+	all(tx.Add)
+	tx.Add(Rel("more"), Address(addr("192.0.2.1")))
+	if !tx.Publish(now, Status{Complete: true}) || z.Current().Records() != batch+4 {
+		t.Errorf("the serial has not moved, %d records", z.Current().Records())
+	}
+}
+
 func TestNamesThatDoNotFit(t *testing.T) {
 	z := newZone("mesos.")
 	long := strings.Repeat("a.", 121) + "bbbbb" // with .mesos. 254 characters: 255 octets
