@@ -94,6 +94,14 @@ func TestSpell(t *testing.T) {
 
 // TestAppOf finds what the names of an app have in common.
 func TestAppOf(t *testing.T) {
+	o := &options{ttl: defaultTTL}
+	o.zones = [schemes][]string{mesosDNS: {"mesos."}, dcos: {"dcos.thisdcos.directory."}}
+	zones := o.newZones(nil, false)
+	for _, z := range zones.all() {
+		if z.Kin == nil || z.Kin("_nginx._tcp.marathon") != "nginx" {
+			t.Errorf("%s does not keep the names of an app together", z.Origin)
+		}
+	}
 	canonical := "nginx" + canonicalSuffix("nginx.1", "20a1-S7") + ".marathon"
 	for rel, want := range map[string]string{
 		"nginx.marathon": "nginx", canonical: "nginx", "_nginx._tcp.marathon": "nginx", "_http._nginx._udp.marathon": "nginx",

@@ -115,7 +115,7 @@ type tasks struct {
 
 func (t *tasks) get(k taskKey) *taskNode { return t.of[k.framework][k.task] }
 
-// put stores n, in place of what has its key. The id in the key is a part of n.packed.
+// put stores n under a key, whose task id is a part of n.packed.
 func (t *tasks) put(k taskKey, n *taskNode) {
 	of := t.of[k.framework]
 	if of == nil {
@@ -123,7 +123,7 @@ func (t *tasks) put(k taskKey, n *taskNode) {
 		t.of[k.framework] = of
 	}
 	t.count -= len(of)
-	delete(of, k.task) // with its key, which is a part of what n.packed was
+	delete(of, k.task) // the old key would keep the old n.packed in memory
 	of[k.task] = n
 	t.count += len(of)
 }
@@ -320,8 +320,8 @@ func (c *Cluster) addTask(t mesos.PackedTask) {
 	c.setTask(n, t)
 }
 
-// setTask sets what is known of a task, and enters it in the lists of its parents. A task that has
-// ended is removed.
+// setTask stores t in n, and n in the lists of its agent and framework. It removes a task that has
+// ended.
 func (c *Cluster) setTask(n *taskNode, t mesos.PackedTask) {
 	c.markTask(n)
 	n.packed = t.Packed
@@ -518,7 +518,7 @@ func (c *Cluster) SetMasters(m *Masters) {
 	}
 }
 
-// task returns what is known of n.
+// task returns n as a master has described it.
 func (n *taskNode) task() mesos.PackedTask {
 	return mesos.PackedTask{FrameworkID: n.framework.id, AgentID: n.agent.id, Packed: n.packed}
 }

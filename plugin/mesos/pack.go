@@ -85,8 +85,8 @@ func (p Packed) Name() string {
 // their length.
 type codec struct {
 	unpacks bool
-	packed  []byte // what is packed
-	left    string // to unpack
+	packed  []byte // the result, when it packs
+	left    string // the rest, when it unpacks
 }
 
 func (c *codec) task(t *Task) {

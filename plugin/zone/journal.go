@@ -35,7 +35,7 @@ type recordsOf struct {
 	sets
 }
 
-// add notes what was answered for a name, and what is now.
+// add adds the difference between two answers for a name.
 func (c *changeset) add(name Name, before, now sets) {
 	if c == nil {
 		return

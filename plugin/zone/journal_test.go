@@ -250,3 +250,25 @@ func TestFollows_OldGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// TestJournal_Batches adds a record and removes it again so many changes later that they are
+// applied apart: no secondary may be sent that it was added.
+func TestJournal_Batches(t *testing.T) {
+	z := New(Config{Origin: "mesos.", TTL: 5, NS: "ns1.mesos.", Journal: true})
+	z.Begin().Publish(now, Status{Complete: true})
+	serial, a := z.Current().Serial(), Address(addr("192.0.2.1"))
+	tx := z.Begin()
+	tx.Add(Rel("gone"), a)
+	for range maxJournalRecords / 2 {
+		tx.Add(Rel("x"), a)
+		tx.Remove(Rel("x"), a)
+	}
+	tx.Remove(Rel("gone"), a)
+	tx.Add(Rel("here"), a)
+	if !tx.Publish(now, Status{Complete: true}) {
+		t.Error("the serial has not moved")
+	}
+	if _, ok := z.Current().ChangesSince(serial); ok {
+		t.Error("the journal has what was applied in several lists")
+	}
+}

@@ -109,8 +109,8 @@ func (s sets) record() rr {
 // cursor reads records one after the other.
 type cursor struct {
 	class   class
-	records string // what is left of a set
-	rest    sets   // after it
+	records string // the unread ones of a set
+	rest    sets   // after that set
 }
 
 // from returns a cursor at the record with an index.

@@ -117,8 +117,8 @@ func FuzzService(f *testing.F) {
 	})
 }
 
-// TestSets_Full has so many records in a row after none of which a set ends that it ends for its
-// size: records come and go at the front and at random.
+// TestSets_Full has only records after which a set goes on, so that each set ends when it is full.
+// Records come and go at the front and at random.
 func TestSets_Full(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var all []change

@@ -131,9 +131,7 @@ func (w *rewriter) apply(table page, changes []change, note func(rel string, bef
 		}
 	}
 	slices.Sort(w.keys)
-	after := w.page(table, changes, w.keys, 0)
-	w.note = nil // it may keep an old table
-	return after
+	return w.page(table, changes, w.keys, 0)
 }
 
 // page returns p, which depth bits lead to, with the changes that keys name.

@@ -8,16 +8,16 @@ import (
 // Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped;
 // published generations never change.
 //
-// It lists what is added and removed, and applies the list when it is long, or to be published.
+// It collects additions and removals in a list, and applies the list when it is full and in Publish.
 type Tx struct {
 	zone    *Zone
 	next    *Generation
 	changes []change
 	above   map[Name]int    // how many names more, or fewer, there are below others
 	data    strings.Builder // of the records in changes
-	changed bool            // an answer has changed, by what is applied
-	batches int             // in which changes were applied
-	diff    *changeset      // what is applied, for the journal; nil if there is none, or it is too long
+	changed bool            // some applied change has changed an answer
+	batches int             // number of lists applied
+	diff    *changeset      // for the journal; nil without one, and if there are too many changes for it
 }
 
 // Begin starts a change of the zone. One that was begun before must not be used any more.

@@ -217,6 +217,17 @@ func TestSerialMovesWithAnswers(t *testing.T) {
 	}
 }
 
+// TestKin keeps names of a kin side by side.
+func TestKin(t *testing.T) {
+	config := newZone("mesos.").Config
+	config.Kin = func(rel string) string { return strings.TrimRight(rel, "0123456789") }
+	z := New(config)
+	place := func(rel string) uint32 { return z.tag(rel) >> (bits - kinBits) }
+	if place("a1") != place("a2") || place("a1") == place("b1") || z.tag("a1") == z.tag("a2") {
+		t.Errorf("tags %x %x %x", z.tag("a1"), z.tag("a2"), z.tag("b1"))
+	}
+}
+
 // TestSerial_Batches takes records back and adds them again, more than are applied at once.
 func TestSerial_Batches(t *testing.T) {
 	z := newZone("mesos.")
