@@ -30,8 +30,13 @@ options() {
 	'
 }
 
-sim=$(go run ./cmd/mesos-sim -h 2>&1)
-corefile=$(go run ./cmd/mesos-dns-corefile -h 2>&1)
+# What go itself prints, as of downloads, must not be among it.
+programs=$(mktemp -d)
+trap 'rm -rf "$programs"' EXIT
+trap 'exit 1' HUP INT TERM
+go build -o "$programs" ./cmd/mesos-sim ./cmd/mesos-dns-corefile
+sim=$("$programs/mesos-sim" -h 2>&1)
+corefile=$("$programs/mesos-dns-corefile" -h 2>&1)
 
 # The README without what a reader of the page has done already. Tables are lists, since a terminal is
 # narrow, and links are to where the packages have the documents.

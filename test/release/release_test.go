@@ -124,11 +124,11 @@ func TestChecksums(t *testing.T) {
 }
 
 // TestReproducible builds the same commit in another place, with other settings of the person who
-// does.
+// does, and with nothing that Go has kept.
 func TestReproducible(t *testing.T) {
 	checkout, dir := filepath.Join(scratch, "other", "checkout"), filepath.Join(scratch, "again")
 	tool(t, "sh", "-c", `umask 077; mkdir -p "$0" && tar -C ../.. --exclude=./bin --exclude=./dist -cf - . | tar -C "$0" --no-same-permissions -xf -`, checkout)
-	if err := release(checkout, first, dir, "TZ=Asia/Tokyo", "LC_ALL=C", "GOAMD64=v2", "GOFLAGS=-buildvcs=false", "BUILDAH_LAYERS=true", "GOCACHE="+filepath.Join(scratch, "cache")); err != nil {
+	if err := release(checkout, first, dir, "TZ=Asia/Tokyo", "LC_ALL=C", "GOAMD64=v2", "GOFLAGS=-buildvcs=false", "BUILDAH_LAYERS=true", "GOCACHE="+filepath.Join(scratch, "cache"), "GOPATH="+filepath.Join(scratch, "go"), "GOMODCACHE="+filepath.Join(scratch, "go/pkg/mod")); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(filepath.Join(built(t, firstRelease), "SHA256SUMS"))
