@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func TestMetadata(t *testing.T) {
 	evil := task("nginx.4", "evil", "10.0.0.4", 1, mesos.Healthy)
 	hosted := task("lb.1", "chronos", "10.0.1.1", 0, mesos.Healthy)
 	publish := func(old, now cluster.Kept) {
-		p.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Kept]{{Old: old, New: now}}}, watch.Status{Complete: true})
+		p.Publish(&cluster.Changes{Instances: slices.Values([]cluster.Change[cluster.Kept]{{Old: old, New: now}})}, watch.Status{Complete: true})
 	}
 	none := cluster.Kept{}
 	canonical := "nginx" + canonicalSuffix("nginx.1", "x-S0") + ".marathon.mesos."

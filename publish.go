@@ -69,9 +69,11 @@ func (p *publisher) Publish(ch *cluster.Changes, status watch.Status) {
 	if c := ch.Masters; c.Old != c.New {
 		replace(p, c, c.Old != nil, true, p.rules.masters)
 	}
-	for _, c := range ch.Instances {
-		replace(p, c, c.Old.Valid(), c.New.Valid(), p.kept)
-		p.tasks.replace(c, p.rules, &p.before, &p.after)
+	if ch.Instances != nil {
+		for c := range ch.Instances {
+			replace(p, c, c.Old.Valid(), c.New.Valid(), p.kept)
+			p.tasks.replace(c, p.rules, &p.before, &p.after)
+		}
 	}
 	p.floor, p.status = status.After, status
 	for _, zs := range p.zones[:vhost] {

@@ -144,7 +144,7 @@ func (c *claimsOf) publish(status watch.Status, running bool) {
 	if !running {
 		change.Old, change.New = change.New, change.Old
 	}
-	c.Publish(&cluster.Changes{Instances: []cluster.Change[cluster.Kept]{change}}, status)
+	c.Publish(&cluster.Changes{Instances: slices.Values([]cluster.Change[cluster.Kept]{change})}, status)
 }
 
 // look answers for a name in the zone acme.org.
@@ -330,12 +330,12 @@ func BenchmarkBalancerMoves(b *testing.B) {
 		hosts["lb.example"] = append(hosts["lb.example"], netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
 	}
 	p.hosts = hosts
-	ch := &cluster.Changes{}
+	var claiming []cluster.Change[cluster.Kept]
 	for i := range 10_000 {
 		task := &mesos.Task{ID: fmt.Sprint(i), Name: "app", Discovery: &mesos.Discovery{Ports: []mesos.Port{{Number: 80}}}, HAProxy: []mesos.Label{{Key: "HAPROXY_0_VHOST", Value: fmt.Sprintf("n%d.acme.org", i)}}}
-		ch.Instances = append(ch.Instances, cluster.Change[cluster.Kept]{New: kept(task)})
+		claiming = append(claiming, cluster.Change[cluster.Kept]{New: kept(task)})
 	}
-	p.Publish(ch, watch.Status{Complete: true})
+	p.Publish(&cluster.Changes{Instances: slices.Values(claiming)}, watch.Status{Complete: true})
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		hosts["lb.example"][0] = netip.AddrFrom4([4]byte{203, 0, 113, byte(n)})

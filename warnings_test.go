@@ -56,7 +56,7 @@ func TestWarnings(t *testing.T) {
 				Agents:     []cluster.Change[*cluster.Agent]{{New: agent(tc.agent)}},
 			}
 			if tc.task != "" {
-				changes.Instances = []cluster.Change[cluster.Kept]{{New: task(tc.task)}}
+				changes.Instances = slices.Values([]cluster.Change[cluster.Kept]{{New: task(tc.task)}})
 			}
 			p.swap(func(*recordSet) {}, func(*recordSet) {}) // nothing is seen
 			if got := p.warner.warnings(p.rules, true); got != nil {

@@ -17,6 +17,7 @@
 package cluster
 
 import (
+	"iter"
 	"net/netip"
 	"slices"
 	"time"
@@ -79,7 +80,11 @@ type Change[T any] struct{ Old, New T }
 // Changes are what has changed in a cluster. A new object has no Old, and one that is gone
 // has no New.
 type Changes struct {
-	Instances  []Change[Kept] // running, with framework and agent
+	// Instances yields what has changed of running tasks, with framework and agent; nil is nothing. A
+	// list would take a fifth of the memory of the cluster; so this must be read before the
+	// cluster changes again.
+	Instances  iter.Seq[Change[Kept]]
+	Tasks      int // that Instances yields, at most
 	Frameworks []Change[*Framework]
 	Agents     []Change[*Agent]
 	Masters    Change[*Masters]
@@ -87,7 +92,7 @@ type Changes struct {
 
 // Empty reports whether nothing has changed.
 func (c *Changes) Empty() bool {
-	return len(c.Instances) == 0 && len(c.Frameworks) == 0 && len(c.Agents) == 0 && c.Masters.Old == c.Masters.New
+	return c.Tasks == 0 && len(c.Frameworks) == 0 && len(c.Agents) == 0 && c.Masters.Old == c.Masters.New
 }
 
 // Counts are the numbers of objects in a cluster.
@@ -161,6 +166,15 @@ type taskNode struct {
 type dirtyTask struct {
 	*taskNode
 	before *Kept // what was published then; nil for nothing
+}
+
+// change returns what was published, and what is to be.
+func (d dirtyTask) change() Change[Kept] {
+	ch := Change[Kept]{New: d.instance()}
+	if d.before != nil {
+		ch.Old = *d.before
+	}
+	return ch
 }
 
 // parent is an agent or a framework. It may be unknown, as tasks are announced before their
@@ -534,17 +548,17 @@ func (n *taskNode) instance() Kept {
 // Flush returns what has changed since the last call.
 func (c *Cluster) Flush() Changes {
 	var ch Changes
-	if len(c.dirtyTasks) > 0 {
-		ch.Instances = make([]Change[Kept], 0, len(c.dirtyTasks))
-	}
-	for _, d := range c.dirtyTasks {
+	changed := slices.DeleteFunc(c.dirtyTasks, func(d dirtyTask) bool {
 		d.dirty = false
-		var before Kept
-		if d.before != nil {
-			before = *d.before
-		}
-		if now := d.instance(); now != before {
-			ch.Instances = append(ch.Instances, Change[Kept]{before, now})
+		change := d.change()
+		return change.Old == change.New
+	})
+	ch.Tasks = len(changed)
+	ch.Instances = func(yield func(Change[Kept]) bool) {
+		for _, d := range changed {
+			if !yield(d.change()) {
+				return
+			}
 		}
 	}
 	ch.Agents = flush(c.dirtyAgents)
@@ -569,10 +583,12 @@ func flush[T any](dirty []*parent[T]) []Change[*T] {
 
 // Full returns the whole cluster, as if all of it were new. It must follow a Flush.
 func (c *Cluster) Full() Changes {
-	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
-	for _, n := range c.tasks.all {
-		if now := n.instance(); now.Valid() {
-			ch.Instances = append(ch.Instances, Change[Kept]{New: now})
+	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}, Tasks: c.tasks.count}
+	ch.Instances = func(yield func(Change[Kept]) bool) {
+		for _, n := range c.tasks.all {
+			if now := n.instance(); now.Valid() && !yield(Change[Kept]{New: now}) {
+				return
+			}
 		}
 	}
 	ch.Agents, ch.Frameworks = full(c.agents), full(c.frameworks)

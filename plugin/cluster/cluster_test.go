@@ -62,7 +62,7 @@ type view map[string]string
 // follow applies changes to v, and checks that their old sides are what v has.
 func (v view) follow(t *testing.T, ch Changes) {
 	t.Helper()
-	for _, c := range ch.Instances {
+	for c := range ch.Instances {
 		if c.Old.Valid() {
 			if v[c.Old.Task.ID()] != describe(c.Old) {
 				t.Errorf("old is %s, it was %q", describe(c.Old), v[c.Old.Task.ID()])

@@ -332,7 +332,7 @@ func (w *Watcher) publish() bool {
 			w.Observer.Published(time.Since(w.dirtySince))
 		}
 	}
-	log.Debugf("Published %s: %s, complete=%v stale=%v", w.Name, logstate.Count(len(changes.Instances), "changed task"), status.Complete, status.Stale)
+	log.Debugf("Published %s: %s, complete=%v stale=%v", w.Name, logstate.Count(changes.Tasks, "changed task"), status.Complete, status.Stale)
 	w.setDirty(time.Time{})
 	w.updateStats()
 	return changed

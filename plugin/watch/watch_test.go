@@ -300,7 +300,7 @@ type counting struct {
 }
 
 func (c *counting) Publish(ch *cluster.Changes, _ Status) {
-	for _, change := range ch.Instances {
+	for change := range ch.Instances {
 		if change.Old.Valid() {
 			if c.running[change.Old.Task.ID()] != 1 {
 				c.odd++
@@ -378,7 +378,7 @@ type removals struct {
 func (r *removals) Publish(ch *cluster.Changes, _ Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, c := range ch.Instances {
+	for c := range ch.Instances {
 		if !c.New.Valid() {
 			r.tasks = append(r.tasks, c.Old.Task.ID())
 		}
