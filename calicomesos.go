@@ -142,14 +142,14 @@ func (c *CalicoMesos) reply(w dns.ResponseWriter, r *dns.Msg) (m *dns.Msg, ours 
 	state := &request.Request{W: w, Req: r}
 	res := gen.Lookup(rel, q.Name, q.Qtype, rand.Uint32(), messageSize(state))
 	if !gen.Certain(&res) {
-		c.counts[z].response(dns.RcodeServerFailure, gen.Stale())
+		c.counts[z].response(dns.RcodeServerFailure, gen.Stale)
 		return notReady(r), true
 	}
 	if !res.Exists && c.Fall.Through(name) {
 		return nil, false
 	}
 	m = answer(state, gen, &res)
-	c.counts[z].response(m.Rcode, gen.Stale())
+	c.counts[z].response(m.Rcode, gen.Stale)
 	return m, true
 }
 
@@ -167,7 +167,7 @@ func (c *CalicoMesos) denial(w dns.ResponseWriter, r *dns.Msg) *dns.Msg {
 		return nil
 	}
 	gen := z.Current()
-	c.counts[z].response(dns.RcodeNameError, gen.Stale())
+	c.counts[z].response(dns.RcodeNameError, gen.Stale)
 	return answer(&request.Request{W: w, Req: r}, gen, &zone.Result{})
 }
 
@@ -196,13 +196,13 @@ func answer(state *request.Request, gen *zone.Generation, res *zone.Result) *dns
 		m.Ns = []dns.RR{gen.SOA()}
 	}
 	opt := state.Req.IsEdns0() // CoreDNS adds it to the message
-	if opt != nil && gen.Stale() {
+	if opt != nil && gen.Stale {
 		opt = extendedError(dns.ExtendedErrorCodeStaleAnswer)
 	}
 	if len(m.Extra) > 0 {
 		trimExtra(m, state, opt)
 	}
-	if gen.Stale() && opt != nil {
+	if gen.Stale && opt != nil {
 		m.Extra = append(m.Extra, opt)
 	}
 	cut(m, state)

@@ -61,7 +61,7 @@ func (i *insight) Lookup(name string, qtype uint16) (api.Answer, error) {
 	if !gen.Certain(&r) {
 		return api.Answer{}, api.ErrNotReady
 	}
-	return api.Answer{Exists: r.Exists, Stale: gen.Stale(), Records: r.Answer}, nil
+	return api.Answer{Exists: r.Exists, Stale: gen.Stale, Records: r.Answer}, nil
 }
 
 // Zone implements api.Stanza.
@@ -74,7 +74,7 @@ func (i *insight) Zone() (api.Zone, bool, error) {
 	if gen == nil || !gen.Whole() {
 		return api.Zone{}, true, api.ErrNotReady // a part of it would be taken for all
 	}
-	return api.Zone{Origin: z.Origin, SOA: gen.SOA().(*dns.SOA), Stale: gen.Stale(), Records: gen.OfType}, true, nil
+	return api.Zone{Origin: z.Origin, SOA: gen.SOA().(*dns.SOA), Stale: gen.Stale, Records: gen.OfType}, true, nil
 }
 
 // look returns a view of the cluster that is at most viewAge old, with its tasks in the order in
@@ -260,7 +260,7 @@ var schemeNames = [schemes]string{"mesos-dns", "dcos", "reverse", "vhosts"}
 func statusOf(sch scheme, z *publishedZone) *api.ZoneStatus {
 	s := &api.ZoneStatus{Name: z.Origin, Scheme: schemeNames[sch], Skipped: make(map[string]int)}
 	if gen := z.Current(); gen != nil {
-		s.Serial, s.Records, s.Complete, s.Stale = gen.Serial(), gen.Records(), gen.Complete(), gen.Stale()
+		s.Serial, s.Records, s.Complete, s.Stale = gen.Serial(), gen.Records(), gen.Complete, gen.Stale
 	}
 	for why, n := range z.skipped.Load() {
 		if n > 0 {

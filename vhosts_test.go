@@ -347,8 +347,8 @@ func BenchmarkBalancerMoves(b *testing.B) {
 func TestClaims_Stale(t *testing.T) {
 	c := newClaims(t, "vhosts acme.org to 192.0.2.1 for external")
 	c.publish(watch.Status{Stale: true}, true)
-	if gen := c.zones[vhost][0].Current(); !gen.Stale() || gen.Complete() {
-		t.Errorf("stale: %v, complete: %v", gen.Stale(), gen.Complete())
+	if gen := c.zones[vhost][0].Current(); !gen.Stale || gen.Complete {
+		t.Errorf("stale: %v, complete: %v", gen.Stale, gen.Complete)
 	}
 }
 

@@ -16,9 +16,8 @@ const (
 	// hundred a second, that is ten seconds: ten times the interval of NOTIFY.
 	maxChangesets = 1000
 	// maxJournalRecords bounds the records in the journal, to what a thousand moves a second
-	// change in ten seconds, and the additions and removals of a publication that can be one of
-	// them. It never keeps more records than the zone has: the whole zone would be the shorter
-	// answer.
+	// change in ten seconds, and the changes of a publication that is kept. It never keeps more
+	// records than the zone has: the whole zone would be the shorter answer.
 	maxJournalRecords = 1 << 18
 )
 

@@ -4,7 +4,6 @@ import (
 	"iter"
 	"math"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -18,11 +17,10 @@ type Result struct {
 	Additional []dns.RR // addresses of the targets in Answer
 }
 
-// Lookup answers a question for rel, a name relative to the origin in lower case. The
-// records in Answer are owned by qname, the name as it was asked. SRV records are rotated:
-// rotate, modulo their number, is the index of the first. Their addresses follow in the
-// same order. Of a set that is larger than a message of these octets, a part is returned that does
-// not fit either, in turn by rotate.
+// Lookup answers a question for rel, a name relative to the origin in lower case. Its records are owned
+// by qname, the name as it was asked. SRV records are rotated: rotate, modulo their number, is the index
+// of the first. Their addresses follow in the same order. Of a set that is too large for a message of
+// these octets, a part is returned that is, too, in turn by rotate.
 func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octets int) Result {
 	if g.zone.Dashes {
 		rel = Dashed(rel)
@@ -138,19 +136,14 @@ func (g *Generation) services(of node, qname string, rotate uint32, octets int) 
 	return all[:n:n], all[n:]
 }
 
-// appendTargets appends the addresses of the services' targets, each target once.
+// appendTargets appends the addresses of the services' targets, each target once. Services of one target
+// are neighbours, but for those of the first target, which may also be the last.
 func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
-	var many map[string]bool // targets so far, if they are too many to compare
-	if len(services) > fewTargets {
-		many = make(map[string]bool, len(services))
-	}
 	for i := range services {
 		s := &services[i]
 		target := s.srv.Target
-		if many[target] || many == nil && slices.ContainsFunc(services[:i], func(s serviceRR) bool { return s.srv.Target == target }) {
+		if i > 0 && (target == services[i-1].srv.Target || target == services[0].srv.Target) {
 			continue
-		} else if many != nil {
-			many[target] = true
 		}
 		place := &s.address
 		for r := range g.find(target[:s.length]).of(s.sub).served().types(typeA, typeAAAA).around(0) {
@@ -160,9 +153,6 @@ func (g *Generation) appendTargets(to []dns.RR, services []serviceRR) []dns.RR {
 	}
 	return to
 }
-
-// fewTargets is the number of targets up to which comparing them all is faster than a map.
-const fewTargets = 16
 
 // allRRs returns the records of a node, owned by name, or nil for none.
 func (z *Zone) allRRs(of node, name string) []dns.RR { return z.rrs(of, name, 0, math.MaxInt) }

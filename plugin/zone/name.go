@@ -109,5 +109,5 @@ func (z *Zone) tag(rel string) uint32 {
 }
 
 // kinBits is the number of bits of a tag that are of the kin: they tell a million apps apart, and the
-// rest 4096 names of an app. If there are more, some share a tag.
+// rest 4096 names of an app. More of them share tags.
 const kinBits = 20

@@ -26,7 +26,7 @@ const (
 	typeMask         = typePTR
 	targetMask       = subs - 1
 	backup     class = 1 << 4 // a record that is served only while all records of its name are backups
-	below      class = 1 << 5 // no record: it counts the names that stand directly below, and claims
+	below      class = 1 << 5 // a claim: also one for each name that stands directly below
 	subShift         = 6
 	anyClass   class = 1<<subShift - 1 // all but the Sub of the owner
 )
@@ -71,6 +71,9 @@ func Service(target Name, port uint16) Record {
 // pointers is served: an address that several tasks share has no name.
 func Pointer(target string) Record { return Record{class: typePTR, text: target} }
 
+// Claim is a record that only makes its name exist.
+var Claim = Record{class: below}
+
 // Backup returns r as a record that is served only while all records of its name are
 // backups.
 func (r Record) Backup() Record {
@@ -107,19 +110,21 @@ func (z *Zone) RR(name Name, r Record) dns.RR {
 }
 
 // appendData appends the data of r in the form in which a zone keeps it. Equal records of a name
-// have equal data: the address, or the length (1 octet) and the target of a pointer. A service is the
-// port (2), start, prefix, suffix and length (1 each), and a text: the target's Rel is prefix octets of
-// the owner's from start on, the text, and the last suffix octets of the owner's. Of
+// have equal data: the address, or the length (1 octet) and the target of a pointer. A service is start,
+// prefix, suffix and length (1 each), a text, and the port (2): the target's Rel is prefix octets of the
+// owner's from start on, the text, and the last suffix octets of the owner's. Of
 // nginx-abcde-s1.marathon, the target of _nginx._tcp.marathon, that leaves -abcde-s1.
 func appendData(to []byte, owner string, r Record) []byte {
-	switch r.class & typeMask {
+	switch r.class & (typeMask | below) {
+	case below:
+		return to
 	case typeA:
 		return binary.BigEndian.AppendUint32(to, r.value)
 	case typeSRV:
 		start, prefix, suffix := common(owner, r.text)
 		text := r.text[prefix : len(r.text)-suffix]
-		to = binary.BigEndian.AppendUint16(to, uint16(r.value))
-		return append(append(to, byte(start), byte(prefix), byte(suffix), byte(len(text))), text...)
+		to = append(append(to, byte(start), byte(prefix), byte(suffix), byte(len(text))), text...)
+		return binary.BigEndian.AppendUint16(to, uint16(r.value))
 	case typePTR:
 		to = append(to, byte(len(r.text)))
 	}
@@ -136,12 +141,12 @@ func (c class) size(s string) int {
 	case c&typeMask == typeAAAA:
 		return net.IPv6len
 	case c&typeMask == typeSRV:
-		return srvHead + int(s[srvHead-1])
+		return srvHead + int(s[srvHead-1]) + srvTail
 	}
 	return 1 + int(s[0])
 }
 
-const srvHead = 6 // octets of an SRV record before the text
+const srvHead, srvTail = 4, 2 // octets of an SRV record before the text, and after
 
 // common returns how much the target of an SRV record shares with its owner: at the end, and with what
 // the owner has from start on, which is its beginning or follows an underscore.
@@ -173,16 +178,21 @@ type rr struct {
 	class class
 }
 
-func (r rr) port() uint16 { return uint16(r.data[0])<<8 | uint16(r.data[1]) }
+func (r rr) port() uint16 {
+	end := len(r.data)
+	return uint16(r.data[end-2])<<8 | uint16(r.data[end-1])
+}
 
 // target returns the parts of the Rel of an SRV record's target.
 func (r rr) target(owner string) (prefix, text, suffix string) {
-	start := int(r.data[2])
-	return owner[start : start+int(r.data[3])], r.data[srvHead:], owner[len(owner)-int(r.data[4]):]
+	start := int(r.data[0])
+	return owner[start : start+int(r.data[1])], r.data[srvHead : len(r.data)-srvTail], owner[len(owner)-int(r.data[2]):]
 }
 
 // targetLength returns the number of characters in the Rel of an SRV record's target.
-func (r rr) targetLength() int { return int(r.data[3]) + int(r.data[4]) + len(r.data) - srvHead }
+func (r rr) targetLength() int {
+	return int(r.data[1]) + int(r.data[2]) + len(r.data) - srvHead - srvTail
+}
 
 // compare orders the records of a Rel. The number of additions does not matter.
 func (r rr) compare(o rr) int {

@@ -3,18 +3,16 @@ package zone
 import (
 	"encoding/binary"
 	"iter"
-	"slices"
 )
 
 // sets are the RRsets of the names that share a Rel, in one string. A set is its class, the numbers of
 // its records and of their octets, and the records; a record is its data, and the number of times that
 // it was added. Octets and times are uvarints (encoding/binary). Sets come in the order of their classes,
-// records in that of their data. A large RRset is several sets: a search decodes one, and a change one
-// or two, and copies the rest.
+// records in that of their data. A large RRset is several sets, all but the last of maxSet records: a
+// search decodes one, and a change those from its record on.
 type sets string
 
-// maxSet is the number of records that a set may have: it is kept in an octet.
-const maxSet = 255
+const maxSet = 64
 
 // class returns the class of the first set.
 func (s sets) class() class { return class(s[0]) }
@@ -198,19 +196,9 @@ func (w *writer) add(r rr) {
 	w.class = r.class
 	w.count++
 	w.records = binary.AppendUvarint(append(w.records, r.data...), uint64(r.times))
-	if r.isLast() || w.count == maxSet {
+	if w.count == maxSet {
 		w.end()
 	}
-}
-
-// isLast reports whether a set ends with r, as it does with one in 32. So the sets of an RRset depend on
-// nothing but its records, and a change concerns one or two of them.
-func (r rr) isLast() bool {
-	hash := uint32(2166136261) // FNV-1
-	for i := range len(r.data) {
-		hash = hash*16777619 ^ uint32(r.data[i])
-	}
-	return hash*16777619>>27 == 0
 }
 
 // end ends the set that is not done.
@@ -223,34 +211,18 @@ func (w *writer) end() {
 }
 
 // merge returns s with changes, which come in the order of records; it is valid until the next
-// call. A set that no change concerns is copied.
+// call. Nothing takes back what was not added.
 func (w *writer) merge(s sets, changes []change) []byte {
-	w.done = w.done[:0]
-	for s != "" {
-		_, _, rest := s.cut()
-		set, n := s[:len(s)-len(rest)], len(changes)
-		if rest != "" {
-			next := rest.record()
-			n, _ = slices.BinarySearchFunc(changes, next, func(c change, r rr) int { return c.rr.compare(r) })
+	changed := s
+	for changed != "" {
+		_, _, rest := changed.cut()
+		if rest == "" || changes[0].rr.compare(rest.record()) < 0 {
+			break
 		}
-		if set.class() != w.class {
-			w.end()
-		}
-		if n == 0 && w.count == 0 {
-			w.done = append(w.done, set...)
-		} else {
-			w.mergeSet(set, changes[:n])
-		}
-		s, changes = rest, changes[n:]
+		changed = rest
 	}
-	w.mergeSet("", changes)
-	w.end()
-	return w.done
-}
-
-// mergeSet adds the records of a set with changes. Nothing takes back what was not added.
-func (w *writer) mergeSet(set sets, changes []change) {
-	old := set.from(0)
+	w.done = append(w.done[:0], s[:len(s)-len(changed)]...)
+	old := changed.from(0)
 	for r, ok := old.next(); ok || len(changes) > 0; {
 		var now rr
 		if len(changes) == 0 || ok && r.compare(changes[0].rr) <= 0 {
@@ -268,4 +240,6 @@ func (w *writer) mergeSet(set sets, changes []change) {
 			w.add(now)
 		}
 	}
+	w.end()
+	return w.done
 }

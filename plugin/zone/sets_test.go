@@ -117,15 +117,12 @@ func FuzzService(f *testing.F) {
 	})
 }
 
-// TestSets_Full has only records after which a set goes on, so that each set ends when it is full.
-// Records come and go at the front and at random.
+// TestSets_Full has several full sets of one RRset. Records come and go at the front and at random.
 func TestSets_Full(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var all []change
-	for i := uint32(0); len(all) < 3*maxSet; i++ {
-		if c := (rr{string(appendData(nil, "", Record{class: typeA, value: i})), 1, typeA}); !c.isLast() {
-			all = append(all, change{"x", c, 0})
-		}
+	for i := range uint32(3 * maxSet) {
+		all = append(all, change{"x", rr{string(appendData(nil, "", Record{class: typeA, value: i})), 1, typeA}, 0})
 	}
 	var once, often writer
 	at := slices.Clone(all[100:])

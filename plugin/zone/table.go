@@ -17,8 +17,8 @@ type node struct {
 
 // page is a part of a table, the trie of the names of a zone over the bits of their tags: a leaf with
 // a few nodes in one string, or a branch. Pages never change; a change makes new ones on the way to what
-// it concerns, some KB for a moved task. Only branches have pointers that the collector must follow.
-// What a page looks like depends on what it holds, and not on the order of changes.
+// it concerns. Only branches have pointers that the collector must follow. A page depends on what it
+// holds, and not on the order of changes.
 type page struct {
 	nodes  string  // of a leaf, in the order of their tags, and then of their Rels
 	branch *branch // nil for a leaf
@@ -29,8 +29,8 @@ type branch [1 << fanout]page
 
 const (
 	// maxPage is the number of octets up to which a page is not divided: a dozen names. A
-	// search reads half of them, and a change writes all. Only a page of one node, or of nodes with
-	// the same tag, has more.
+	// search reads half of them, and a change writes all. Only a page of nodes with the same tag
+	// has more.
 	maxPage = 1536
 	fanout  = 4  // bits of a tag that a branch divides by
 	bits    = 32 // of a tag
@@ -54,7 +54,7 @@ func tagAt(nodes string) uint32 {
 	return uint32(nodes[0])<<24 | uint32(nodes[1])<<16 | uint32(nodes[2])<<8 | uint32(nodes[3])
 }
 
-func appendNode(to []byte, tag uint32, rel string, sets sets) []byte {
+func appendNode(to []byte, tag uint32, rel string, sets []byte) []byte {
 	to = append(append(binary.BigEndian.AppendUint32(to, tag), byte(len(rel))), rel...)
 	return append(binary.AppendUvarint(to, uint64(len(sets))), sets...)
 }
@@ -74,17 +74,20 @@ func (p page) find(tag uint32, rel string) node {
 }
 
 // all yields every node.
-func (p page) all(yield func(node) bool) { p.each(yield) }
-
-// each passes nodes to yield until that returns false, as each then does.
-func (p page) each(yield func(node) bool) bool {
+func (p page) all(yield func(node) bool) {
 	for rest := p.nodes; rest != ""; {
 		var n node
 		if n, rest = cut(rest); !yield(n) {
-			return false
+			return
 		}
 	}
-	return p.branch == nil || !slices.ContainsFunc(p.branch[:], func(p page) bool { return !p.each(yield) })
+	for i := 0; p.branch != nil && i < len(p.branch); i++ {
+		for n := range p.branch[i].all {
+			if !yield(n) {
+				return
+			}
+		}
+	}
 }
 
 // change adds a record to a Rel or takes additions back, where rr.times is negative.
@@ -94,150 +97,56 @@ type change struct {
 	tag uint32
 }
 
-// compare orders changes as tables do nodes and records.
+// compare orders the changes of a tag as tables do nodes and records.
 func (c change) compare(o change) int {
-	if by := compareNodes(c.tag, c.rel, o.tag, o.rel); by != 0 {
-		return by
+	if c.rel != o.rel {
+		return strings.Compare(c.rel, o.rel)
 	}
 	return c.rr.compare(o.rr)
 }
 
-func compareNodes(tag uint32, rel string, oTag uint32, oRel string) int {
-	switch {
-	case tag != oTag:
-		return cmp.Compare(tag, oTag)
-	case rel == oRel: // is faster
-		return 0
-	}
-	return strings.Compare(rel, oRel)
-}
-
 // rewriter applies changes to a table. Its buffers are used again.
 type rewriter struct {
-	note  func(rel string, before, now sets)
-	keys  []uint64 // of changes: the tag of each row of one Rel, and the index of its first
-	of    []change // of a leaf
-	nodes []byte   // of a leaf
-	write writer
+	note   func(rel string, before, now sets)
+	keys   []uint64 // the tag of each row of changes, and the index of its first
+	sorted []change
+	nodes  []byte // of a leaf
+	done   []rewritten
+	write  writer
+}
+
+// rewritten is a node as it was, and where in the new leaf its sets are.
+type rewritten struct {
+	node
+	start, end int
 }
 
 // apply returns table with changes. It tells note what becomes of each Rel that has changed.
 func (w *rewriter) apply(table page, changes []change, note func(rel string, before, now sets)) page {
 	w.note = note
-	w.keys = slices.Grow(w.keys[:0], len(changes))
+	w.sort(changes)
+	table = w.page(table, w.sorted, 0)
+	clear(w.sorted) // the strings
+	return table
+}
+
+// sort sets sorted. Changes of one Rel that come in a row are moved as one.
+func (w *rewriter) sort(changes []change) {
+	w.keys, w.sorted = w.keys[:0], slices.Grow(w.sorted[:0], len(changes))
 	for i, c := range changes {
 		if i == 0 || changes[i-1].rel != c.rel {
 			w.keys = append(w.keys, uint64(c.tag)<<bits|uint64(i))
 		}
 	}
 	slices.Sort(w.keys)
-	return w.page(table, changes, w.keys, 0)
-}
-
-// page returns p, which depth bits lead to, with the changes that keys name.
-func (w *rewriter) page(p page, changes []change, keys []uint64, depth int) page {
-	if p.branch == nil {
-		return w.leaf(p, changes, keys, depth)
-	}
-	b := *p.branch
-	for len(keys) > 0 {
-		i := index(uint32(keys[0]>>bits), depth)
-		n := 1
-		for n < len(keys) && index(uint32(keys[n]>>bits), depth) == i {
-			n++
-		}
-		b[i] = w.page(b[i], changes, keys[:n], depth+fanout)
-		keys = keys[n:]
-	}
-	if b == *p.branch {
-		return p
-	}
-	return b.page()
-}
-
-// index returns the place of a tag in a branch, which depth bits lead to.
-func index(tag uint32, depth int) int { return int(tag << depth >> (bits - fanout)) }
-
-// page returns the page of b: a leaf, if there is little left, or a single node.
-func (b branch) page() page {
-	size := 0
-	var largest page
-	for _, p := range b {
-		if p.branch != nil {
-			return page{branch: &b}
-		}
-		if size += len(p.nodes); len(p.nodes) > len(largest.nodes) {
-			largest = p
+	start := 0 // of the changes with the same tag
+	for i, k := range w.keys {
+		w.sorted = append(w.sorted, inRow(changes[uint32(k):])...)
+		if i+1 == len(w.keys) || w.keys[i+1]>>bits != k>>bits {
+			slices.SortFunc(w.sorted[start:], change.compare)
+			start = len(w.sorted)
 		}
 	}
-	switch {
-	case size == len(largest.nodes) && isSingle(largest.nodes):
-		return largest
-	case size > maxPage:
-		return page{branch: &b}
-	}
-	var nodes strings.Builder
-	nodes.Grow(size)
-	for _, p := range b {
-		nodes.WriteString(p.nodes)
-	}
-	return page{nodes: nodes.String()}
-}
-
-// isSingle reports whether there is no more than one node.
-func isSingle(nodes string) bool {
-	if nodes == "" {
-		return true
-	}
-	_, more := cut(nodes)
-	return more == ""
-}
-
-// divide returns the page of nodes: a branch, if they are too many.
-func divide(nodes string, depth int) page {
-	if len(nodes) <= maxPage || depth+fanout > bits || isSingle(nodes) {
-		return page{nodes: nodes}
-	}
-	b := new(branch)
-	for i := range b {
-		rest := nodes
-		for rest != "" && index(tagAt(rest), depth) == i {
-			_, rest = cut(rest)
-		}
-		part := strings.Clone(nodes[:len(nodes)-len(rest)])
-		b[i], nodes = divide(part, depth+fanout), rest
-	}
-	return page{branch: b}
-}
-
-// leaf is page for a leaf.
-func (w *rewriter) leaf(p page, changes []change, keys []uint64, depth int) page {
-	w.of = w.of[:0]
-	for _, k := range keys {
-		w.of = append(w.of, inRow(changes[uint32(k):])...)
-	}
-	slices.SortFunc(w.of, change.compare)
-	w.nodes = w.nodes[:0]
-	rest := p.nodes
-	for of := w.of; len(of) > 0; {
-		row := inRow(of)
-		of = of[len(row):]
-		n := node{tag: row[0].tag, rel: row[0].rel}
-		for order := -1; rest != "" && order < 0; {
-			old, after := cut(rest)
-			switch order = compareNodes(old.tag, old.rel, n.tag, n.rel); {
-			case order < 0:
-				w.nodes = append(w.nodes, rest[:len(rest)-len(after)]...)
-				rest = after
-			case order == 0:
-				n, rest = old, after
-			}
-		}
-		w.node(n, row)
-	}
-	w.nodes = append(w.nodes, rest...)
-	clear(w.of) // the strings
-	return divide(string(w.nodes), depth)
 }
 
 // inRow returns the first changes of one Rel.
@@ -249,11 +158,88 @@ func inRow(changes []change) []change {
 	return changes[:n]
 }
 
-// node appends n with changes.
-func (w *rewriter) node(n node, changes []change) {
-	now := sets(w.write.merge(n.sets, changes))
-	if now != "" {
-		w.nodes = appendNode(w.nodes, n.tag, n.rel, now)
+// page returns p, which depth bits lead to, with changes.
+func (w *rewriter) page(p page, changes []change, depth int) page {
+	if p.branch == nil {
+		return w.leaf(p, changes, depth)
 	}
-	w.note(n.rel, n.sets, now)
+	b := *p.branch
+	for len(changes) > 0 {
+		i := index(changes[0].tag, depth)
+		n := 1
+		for n < len(changes) && index(changes[n].tag, depth) == i {
+			n++
+		}
+		b[i] = w.page(b[i], changes[:n], depth+fanout)
+		changes = changes[n:]
+	}
+	return b.page()
+}
+
+// index returns the place of a tag in a branch, which depth bits lead to.
+func index(tag uint32, depth int) int { return int(tag << depth >> (bits - fanout)) }
+
+// page returns the page of b: a leaf, if there is little left.
+func (b branch) page() page {
+	size := 0
+	for _, p := range b {
+		if size += len(p.nodes); p.branch != nil || size > maxPage {
+			return page{branch: &b}
+		}
+	}
+	var nodes strings.Builder
+	nodes.Grow(size)
+	for _, p := range b {
+		nodes.WriteString(p.nodes)
+	}
+	return page{nodes: nodes.String()}
+}
+
+// divide returns the page of nodes, which depth bits lead to.
+func divide(nodes string, depth int) page {
+	if len(nodes) <= maxPage || depth == bits {
+		return page{nodes: nodes}
+	}
+	b := new(branch)
+	for i := range b {
+		rest := nodes
+		for rest != "" && index(tagAt(rest), depth) == i {
+			_, rest = cut(rest)
+		}
+		b[i], nodes = divide(strings.Clone(nodes[:len(nodes)-len(rest)]), depth+fanout), rest
+	}
+	return page{branch: b}
+}
+
+// leaf is page for a leaf.
+func (w *rewriter) leaf(p page, changes []change, depth int) page {
+	w.nodes, w.done = w.nodes[:0], w.done[:0]
+	rest := p.nodes
+	for len(changes) > 0 {
+		row := inRow(changes)
+		changes = changes[len(row):]
+		n := node{tag: row[0].tag, rel: row[0].rel}
+		for order := -1; rest != "" && order < 0; {
+			old, after := cut(rest)
+			switch order = cmp.Or(cmp.Compare(old.tag, n.tag), strings.Compare(old.rel, n.rel)); {
+			case order < 0:
+				w.nodes = append(w.nodes, rest[:len(rest)-len(after)]...)
+				rest = after
+			case order == 0:
+				n, rest = old, after
+			}
+		}
+		now := w.write.merge(n.sets, row)
+		if len(now) > 0 {
+			w.nodes = appendNode(w.nodes, n.tag, n.rel, now)
+		}
+		w.done = append(w.done, rewritten{n, len(w.nodes) - len(now), len(w.nodes)})
+	}
+	w.nodes = append(w.nodes, rest...)
+	nodes := string(w.nodes)
+	for _, r := range w.done {
+		w.note(r.rel, r.sets, sets(nodes[r.start:r.end]))
+	}
+	clear(w.done) // the strings
+	return divide(nodes, depth)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -57,8 +58,10 @@ func TestTable(t *testing.T) {
 func TestTable_LargeSet(t *testing.T) {
 	var w rewriter
 	var p page
+	var large []change
 	for i := range 300 {
-		changes := []change{{"large", rr{dataOf(fmt.Sprintf("target-%d.", i)), 1, typePTR}, tagOf("large")}}
+		large = append(large, change{"large", rr{dataOf(fmt.Sprintf("target-%d.", i)), 1, typePTR}, tagOf("large")})
+		changes := slices.Clone(large[i:])
 		if i < 100 {
 			name := fmt.Sprint(i)
 			changes = append(changes, change{name, rr{dataOf("x."), 1, typePTR}, tagOf(name)})
@@ -76,8 +79,9 @@ func TestTable_LargeSet(t *testing.T) {
 		}
 		changes = append(changes, change{name, rr{dataOf("x."), -1, typePTR}, tagOf(name)})
 	}
-	if p = w.apply(p, changes, func(string, sets, sets) {}); p.branch != nil {
-		t.Errorf("one name is %s", form(p))
+	p = w.apply(p, changes, func(string, sets, sets) {})
+	if want := w.apply(page{}, large, func(string, sets, sets) {}); form(p) != form(want) {
+		t.Errorf("one name is %s, and made at once %s", form(p), form(want))
 	}
 }
 

@@ -5,10 +5,8 @@ import (
 	"time"
 )
 
-// Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped;
-// published generations never change.
-//
-// It collects additions and removals in a list, and applies the list when it is full and in Publish.
+// Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped. It collects
+// additions and removals in a list, and applies the list when it is full and in Publish.
 type Tx struct {
 	zone    *Zone
 	next    *Generation
@@ -47,31 +45,15 @@ func (tx *Tx) add(name Name, r Record, times int32) bool {
 		target := z.split(r.Target())
 		r.class, r.text = r.class&^targetMask|class(target.Sub), target.Rel
 	}
-	var buffer [srvHead + maxName]byte
+	var buffer [srvHead + maxName + srvTail]byte
 	data := appendData(buffer[:0], name.Rel, r)
-	if tx.data.Cap()-tx.data.Len() < len(data) { // to let it grow would copy it
-		tx.data.Reset()
-		tx.data.Grow(max(len(buffer), min(len(tx.changes)*8, 1<<16)))
+	if tx.data.Cap()-tx.data.Len() < len(data) {
+		tx.data.Reset() // to let it grow would copy it
+		tx.data.Grow(len(buffer) + len(tx.changes))
 	}
 	start := tx.data.Len()
 	tx.data.Write(data)
 	tx.change(name, rr{tx.data.String()[start:], times, r.class.of(name.Sub)})
-	return true
-}
-
-// Claim makes name exist, with or without records, until Unclaim takes it back. It does
-// nothing, and returns false, if name does not fit into this zone.
-func (tx *Tx) Claim(name Name) bool { return tx.claim(name, 1) }
-
-// Unclaim takes back one Claim of the same name.
-func (tx *Tx) Unclaim(name Name) bool { return tx.claim(name, -1) }
-
-func (tx *Tx) claim(name Name, times int32) bool {
-	if !tx.zone.fits(name) {
-		return false
-	}
-	name = tx.zone.split(name)
-	tx.change(name, rr{"", times, below.of(name.Sub)})
 	return true
 }
 
@@ -102,7 +84,7 @@ type Status struct {
 	Doubtful bool // a name that exists without records may have some
 }
 
-// Whole reports whether all records are there.
+// Whole reports whether all records are there, so that they can be transferred.
 func (s Status) Whole() bool { return s.Complete && !s.Doubtful }
 
 // Publish makes the changes visible to readers. It returns whether the serial has moved: it
@@ -131,7 +113,7 @@ func (tx *Tx) Publish(now time.Time, s Status) bool {
 			tx.next.journal = tx.journal(before)
 		}
 	}
-	tx.next.status = s
+	tx.next.Status = s
 	z.reuse(tx.changes)
 	z.last = tx.next
 	z.gen.Store(tx.next)
@@ -165,8 +147,8 @@ func (z *Zone) reuse(changes []change) {
 	}
 }
 
-// Bounds of the room that a zone keeps, for changes and octets of a page.
-const maxChanges, maxNodes = 4096, 64 << 10
+// Bounds of the room that a zone keeps, for changes and octets of a page: of an app of 20,000 instances.
+const maxChanges, maxNodes = 4096, 1 << 20
 
 // note notes what has changed in the answers for the names of rel, and counts those that have come or
 // gone in the names above them.

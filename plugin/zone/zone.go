@@ -81,7 +81,7 @@ func New(c Config) *Zone {
 	for _, origin := range c.Nested {
 		if rel, ok := z.Relative(origin); ok {
 			// The names between the two origins exist, as they do above records.
-			tx.Claim(z.parent(z.split(Rel(rel))))
+			tx.Add(z.parent(z.split(Rel(rel))), Claim)
 		}
 	}
 	tx.apply()
@@ -198,10 +198,10 @@ func Join(rel, origin string) string {
 
 // Generation is a zone as it was published at one moment. It never changes.
 type Generation struct {
+	Status
 	zone    *Zone
 	table   page
 	serial  uint32
-	status  Status
 	records int
 	journal []*changeset // the oldest first
 }
@@ -233,23 +233,13 @@ func (g *Generation) sets(yield func(Name, sets) bool) {
 // Serial returns the serial of the SOA.
 func (g *Generation) Serial() uint32 { return g.serial }
 
-// Complete reports whether a name that is not in the zone does not exist. In an incomplete
-// generation it may exist.
-func (g *Generation) Complete() bool { return g.status.Complete }
-
-// Stale reports whether the generation comes from a snapshot that no master has confirmed.
-func (g *Generation) Stale() bool { return g.status.Stale }
-
-// Whole reports whether the generation has all records of the zone, so that it can be transferred.
-func (g *Generation) Whole() bool { return g.status.Whole() }
-
 // Certain reports whether a result is true. A name with records has no others, even in an
 // incomplete zone: clients give up on a name if the query for one of its two address types fails.
 func (g *Generation) Certain(r *Result) bool {
-	if r.Exists && g.status.Doubtful {
+	if r.Exists && g.Doubtful {
 		return r.Records
 	}
-	return r.Records || g.status.Complete
+	return r.Records || g.Complete
 }
 
 // Records returns the number of records, SOA and NS included.
