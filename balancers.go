@@ -94,7 +94,7 @@ func (p *publisher) zoneOf(origin string) *publishedZone {
 func (c *claimedNames) claim(cl claim, sign int) {
 	n := c.names[cl.name]
 	if n == nil {
-		if !c.zone.transaction().Add(zone.Rel(cl.name), zone.Claim) {
+		if !c.zone.transaction().Add(zone.Rel(cl.name), zone.Claim()) {
 			c.zone.counts[longName] += sign
 			return
 		}
@@ -148,7 +148,7 @@ func (c *claimedNames) apply() {
 		}
 		if n.addrs = addrs; len(n.claims) == 0 {
 			delete(c.names, name)
-			c.zone.transaction().Remove(zone.Rel(name), zone.Claim)
+			c.zone.transaction().Remove(zone.Rel(name), zone.Claim())
 		}
 	}
 	clear(c.dirty)

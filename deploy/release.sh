@@ -52,7 +52,7 @@ programs() {
 # materials lists the modules in coredns, among which are those of the other programs, and their
 # licenses. It asks no proxy: that has the project's own module once it is released, and then the list
 # would be another. So it warns that it has no license for that. Nor does it ask for checksums: the
-# build has compared each module with go.sum, and the list compares it with what is in the program.
+# build has compared each module with go.sum, and of one that is not that in the program it takes no license.
 materials() {
 	GOPROXY=off GOSUMDB=off "$work/tools/cyclonedx-gomod" bin -json -licenses -std -noserial -notimestamp -version "v$version" \
 		-output "$work/doc/calicomesos.cdx.json" "$work/amd64/coredns"

@@ -80,11 +80,11 @@ type Change[T any] struct{ Old, New T }
 // Changes are what has changed in a cluster. A new object has no Old, and one that is gone
 // has no New.
 type Changes struct {
-	// Instances yields what has changed of running tasks, with framework and agent; nil is nothing. A
-	// list would take a fifth of the memory of the cluster; so this must be read before the
-	// cluster changes again.
+	// Instances yields what has changed of running tasks, with framework and agent; nil is nothing. It
+	// is no list, which would take a fifth of the memory of all, but reads the cluster: before that
+	// changes again.
 	Instances  iter.Seq[Change[Kept]]
-	Tasks      int // that Instances yields, at most
+	Tasks      int // number of those that Instances yields, after Flush
 	Frameworks []Change[*Framework]
 	Agents     []Change[*Agent]
 	Masters    Change[*Masters]
@@ -583,7 +583,7 @@ func flush[T any](dirty []*parent[T]) []Change[*T] {
 
 // Full returns the whole cluster, as if all of it were new. It must follow a Flush.
 func (c *Cluster) Full() Changes {
-	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}, Tasks: c.tasks.count}
+	ch := Changes{Masters: Change[*Masters]{New: c.masters.Old}}
 	ch.Instances = func(yield func(Change[Kept]) bool) {
 		for _, n := range c.tasks.all {
 			if now := n.instance(); now.Valid() && !yield(Change[Kept]{New: now}) {

@@ -303,6 +303,30 @@ func TestHostnames(t *testing.T) {
 	}
 }
 
+// TestInstances_Some has a reader of changes that stops at the first.
+func TestInstances_Some(t *testing.T) {
+	c := New(nil)
+	apply(c, mesos.AgentAdded{Agent: &mesos.Agent{ID: "s"}})
+	apply(c, mesos.FrameworkAdded{Framework: &mesos.Framework{ID: "f"}})
+	for _, id := range []string{"a", "b"} {
+		apply(c, mesos.TaskAdded{Task: &mesos.Task{ID: id, FrameworkID: "f", AgentID: "s", State: mesos.TaskRunning}})
+	}
+	flush := c.Flush()
+	for name, ch := range map[string]Changes{"changes": flush, "everything": c.Full()} {
+		read := 0
+		for range ch.Instances {
+			read++
+			break
+		}
+		if read != 1 {
+			t.Errorf("%s: %d are read", name, read)
+		}
+	}
+	if flush.Tasks != 2 {
+		t.Errorf("%d changes", flush.Tasks)
+	}
+}
+
 func TestMasters(t *testing.T) {
 	c := New(nil)
 	one := func() *Masters { return &Masters{Leader: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Port: 5050} }

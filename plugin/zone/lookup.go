@@ -17,10 +17,10 @@ type Result struct {
 	Additional []dns.RR // addresses of the targets in Answer
 }
 
-// Lookup answers a question for rel, a name relative to the origin in lower case. Its records are owned
-// by qname, the name as it was asked. SRV records are rotated: rotate, modulo their number, is the index
-// of the first. Their addresses follow in the same order. Of a set that is too large for a message of
-// these octets, a part is returned that is, too, in turn by rotate.
+// Lookup answers a question for rel, a name relative to the origin in lower case. The records in Answer
+// are owned by qname, the name as it was asked. SRV records are rotated: rotate, modulo their number, is
+// the index of the first. Their addresses follow in the same order. Of a set too large for a message of
+// these octets, a part is returned, which is too large as well; rotate chooses it.
 func (g *Generation) Lookup(rel, qname string, qtype uint16, rotate uint32, octets int) Result {
 	if g.zone.Dashes {
 		rel = Dashed(rel)

@@ -26,7 +26,7 @@ const (
 	typeMask         = typePTR
 	targetMask       = subs - 1
 	backup     class = 1 << 4 // a record that is served only while all records of its name are backups
-	below      class = 1 << 5 // a claim: also one for each name that stands directly below
+	below      class = 1 << 5 // a claim; each name that stands directly below counts as one
 	subShift         = 6
 	anyClass   class = 1<<subShift - 1 // all but the Sub of the owner
 )
@@ -71,8 +71,8 @@ func Service(target Name, port uint16) Record {
 // pointers is served: an address that several tasks share has no name.
 func Pointer(target string) Record { return Record{class: typePTR, text: target} }
 
-// Claim is a record that only makes its name exist.
-var Claim = Record{class: below}
+// Claim returns a record that only makes its name exist.
+func Claim() Record { return Record{class: below} }
 
 // Backup returns r as a record that is served only while all records of its name are
 // backups.
@@ -101,9 +101,9 @@ func (z *Zone) Fits(name Name, r Record) bool {
 	return z.fits(name) && z.fits(r.Target()) && (r.class&typeMask != typePTR || FitsName(len(r.text)))
 }
 
-// RR returns a record of a name in the zone, or nil if it does not fit.
+// RR returns a record of a name in the zone, or nil if it does not fit or is a claim.
 func (z *Zone) RR(name Name, r Record) dns.RR {
-	if !z.Fits(name, r) {
+	if r.class&below != 0 || !z.Fits(name, r) {
 		return nil
 	}
 	return z.rr("", rr{string(appendData(nil, "", r)), 1, r.class}, z.absolute(name), nil)

@@ -130,7 +130,7 @@ func (w *rewriter) apply(table page, changes []change, note func(rel string, bef
 	return table
 }
 
-// sort sets sorted. Changes of one Rel that come in a row are moved as one.
+// sort fills w.sorted. Changes of one Rel that come in a row are moved as one.
 func (w *rewriter) sort(changes []change) {
 	w.keys, w.sorted = w.keys[:0], slices.Grow(w.sorted[:0], len(changes))
 	for i, c := range changes {
@@ -163,7 +163,8 @@ func (w *rewriter) page(p page, changes []change, depth int) page {
 	if p.branch == nil {
 		return w.leaf(p, changes, depth)
 	}
-	b := *p.branch
+	b := new(branch)
+	*b = *p.branch
 	for len(changes) > 0 {
 		i := index(changes[0].tag, depth)
 		n := 1
@@ -180,11 +181,11 @@ func (w *rewriter) page(p page, changes []change, depth int) page {
 func index(tag uint32, depth int) int { return int(tag << depth >> (bits - fanout)) }
 
 // page returns the page of b: a leaf, if there is little left.
-func (b branch) page() page {
+func (b *branch) page() page {
 	size := 0
 	for _, p := range b {
 		if size += len(p.nodes); p.branch != nil || size > maxPage {
-			return page{branch: &b}
+			return page{branch: b}
 		}
 	}
 	var nodes strings.Builder

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -85,17 +86,59 @@ func TestTable_LargeSet(t *testing.T) {
 	}
 }
 
-// TestTable_EqualTags has more names of one tag than a page has room for.
+// TestTable_EqualTags has more names of one tag than a page has room for. A part comes first, and some
+// that go again.
 func TestTable_EqualTags(t *testing.T) {
 	var w rewriter
-	var changes []change
-	for i := range 1000 {
-		changes = append(changes, change{fmt.Sprint(i), rr{dataOf("x."), 1, typePTR}, 7})
+	add := func(times int32, names iter.Seq[int]) (changes []change) {
+		for i := range names {
+			changes = append(changes, change{fmt.Sprint(i), rr{dataOf(fmt.Sprintf("x%d.", i)), times, typePTR}, 7})
+		}
+		return changes
 	}
-	p := w.apply(page{}, changes, func(string, sets, sets) {})
+	between := func(from, to int) iter.Seq[int] {
+		return func(yield func(int) bool) {
+			for i := from; i < to && yield(i); i++ {
+			}
+		}
+	}
+	ignore := func(string, sets, sets) {}
+	p := w.apply(page{}, add(1, between(300, 800)), ignore)
+	p = w.apply(p, add(1, between(0, 300)), ignore)
+	p = w.apply(p, append(add(1, between(800, 1000)), add(-1, between(700, 900))...), ignore)
 	for i := range 1000 {
-		if p.find(7, fmt.Sprint(i)).count() != 1 {
-			t.Fatalf("%d has gone", i)
+		n := p.find(7, fmt.Sprint(i))
+		if gone := i >= 700 && i < 900; gone != (n.sets == "") || !gone && n.record().data != dataOf(fmt.Sprintf("x%d.", i)) {
+			t.Fatalf("%d has %q", i, n.sets)
+		}
+	}
+	if want := w.apply(page{}, append(add(1, between(0, 700)), add(1, between(900, 1000))...), ignore); form(p) != form(want) {
+		t.Errorf("the table is\n%s\nwhere one made at once is\n%s", form(p), form(want))
+	}
+}
+
+// TestTable_FullPage has names come and go beside nodes of as many octets as a page may have, or one more
+// or less: a table made at once is the same.
+func TestTable_FullPage(t *testing.T) {
+	var w rewriter
+	ignore := func(string, sets, sets) {}
+	named := func(name, target string, times int32) change {
+		return change{name, rr{dataOf(target), times, typePTR}, tagOf(name)}
+	}
+	for octets := maxPage - 1; octets <= maxPage+1; octets++ {
+		var changes []change
+		for i := range 7 {
+			changes = append(changes, named(fmt.Sprint(i), strings.Repeat("x", 180), 1))
+		}
+		rest := octets - len(w.apply(page{}, append(changes, named("last", "", 1)), ignore).nodes)
+		changes = append(changes, named("last", strings.Repeat("x", rest-2), 1)) // two lengths take an octet more
+		once := w.apply(page{}, changes, ignore)
+		if once.branch == nil && len(once.nodes) != octets || (once.branch == nil) != (octets <= maxPage) {
+			t.Fatalf("%d octets are %s", octets, form(once))
+		}
+		p := w.apply(once, []change{named("other", "y.", 1)}, ignore)
+		if p = w.apply(p, []change{named("other", "y.", -1)}, ignore); form(p) != form(once) {
+			t.Errorf("%d octets are\n%s\nwhere a table made at once is\n%s", octets, form(p), form(once))
 		}
 	}
 }

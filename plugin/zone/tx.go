@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped. It collects
-// additions and removals in a list, and applies the list when it is full and in Publish.
+// Tx is a change of a zone. One goroutine uses it, until Publish or until it is dropped. It lists
+// additions and removals, and applies the list when it is full and in Publish.
 type Tx struct {
 	zone    *Zone
 	next    *Generation
@@ -147,7 +147,7 @@ func (z *Zone) reuse(changes []change) {
 	}
 }
 
-// Bounds of the room that a zone keeps, for changes and octets of a page: of an app of 20,000 instances.
+// Bounds of the room that a zone keeps: for changes, and for the octets of a page, of 20,000 records.
 const maxChanges, maxNodes = 4096, 1 << 20
 
 // note notes what has changed in the answers for the names of rel, and counts those that have come or

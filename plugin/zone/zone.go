@@ -81,7 +81,7 @@ func New(c Config) *Zone {
 	for _, origin := range c.Nested {
 		if rel, ok := z.Relative(origin); ok {
 			// The names between the two origins exist, as they do above records.
-			tx.Add(z.parent(z.split(Rel(rel))), Claim)
+			tx.Add(z.parent(z.split(Rel(rel))), Claim())
 		}
 	}
 	tx.apply()

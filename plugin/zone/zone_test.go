@@ -686,23 +686,30 @@ func TestClaim(t *testing.T) {
 		return tx.Publish(time.Now(), Status{Complete: true})
 	}
 	exists := func(rel string) bool { return z.Current().Lookup(rel, "x.", dns.TypeA, 0, 1).Exists }
-	publish(func(tx *Tx) { tx.Add(Rel("a.b"), Claim); tx.Add(Rel("a.b"), Claim); tx.Add(Rel("x.slave"), Claim) })
+	publish(func(tx *Tx) {
+		tx.Add(Rel("a.b"), Claim())
+		tx.Add(Rel("a.b"), Claim())
+		tx.Add(Rel("x.slave"), Claim())
+	})
 	for _, name := range []string{"a.b", "b", "x.slave", "slave"} {
 		if r := z.Current().Lookup(name, "x.", dns.TypeA, 0, 1); !r.Exists || r.Records {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	if publish(func(tx *Tx) { tx.Remove(Rel("a.b"), Claim); tx.Remove(Rel("x.slave"), Claim) }) {
+	if publish(func(tx *Tx) { tx.Remove(Rel("a.b"), Claim()); tx.Remove(Rel("x.slave"), Claim()) }) {
 		t.Error("the serial moves without a record")
 	}
 	if !exists("a.b") || exists("x.slave") || exists("slave") {
 		t.Errorf("claimed once more: %v, no more: %v, above it: %v", exists("a.b"), exists("x.slave"), exists("slave"))
 	}
-	publish(func(tx *Tx) { tx.Remove(Rel("a.b"), Claim) })
+	publish(func(tx *Tx) { tx.Remove(Rel("a.b"), Claim()) })
 	if exists("a.b") || exists("b") || z.Current().Records() != 2 {
 		t.Errorf("a name that nobody claims: %v, above it: %v, %d records", exists("a.b"), exists("b"), z.Current().Records())
 	}
-	if tx := z.Begin(); tx.Add(Rel(strings.Repeat("l.", 130)), Claim) {
+	if tx := z.Begin(); tx.Add(Rel(strings.Repeat("l.", 130)), Claim()) {
 		t.Error("a name that is too long is claimed")
+	}
+	if rr := z.RR(Rel("a.b"), Claim()); rr != nil {
+		t.Errorf("a claim is answered with %v", rr)
 	}
 }
