@@ -30,7 +30,7 @@ options() {
 	'
 }
 
-# What go itself prints, as of downloads, must not be among it.
+# What the programs print, and not what go prints, such as which modules it downloads.
 programs=$(mktemp -d)
 trap 'rm -rf "$programs"' EXIT
 trap 'exit 1' HUP INT TERM

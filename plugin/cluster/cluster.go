@@ -80,11 +80,10 @@ type Change[T any] struct{ Old, New T }
 // Changes are what has changed in a cluster. A new object has no Old, and one that is gone
 // has no New.
 type Changes struct {
-	// Instances yields what has changed of running tasks, with framework and agent; nil is nothing. It
-	// is no list, which would take a fifth of the memory of all, but reads the cluster: before that
-	// changes again.
+	// Instances yields the changes of running tasks, with framework and agent; nil is none. It reads
+	// the cluster, which must not have changed since: a list would take a fifth of all memory.
 	Instances  iter.Seq[Change[Kept]]
-	Tasks      int // number of those that Instances yields, after Flush
+	Tasks      int // how many changes Instances yields, if they are of Flush
 	Frameworks []Change[*Framework]
 	Agents     []Change[*Agent]
 	Masters    Change[*Masters]
@@ -168,7 +167,7 @@ type dirtyTask struct {
 	before *Kept // what was published then; nil for nothing
 }
 
-// change returns what was published, and what is to be.
+// change returns the task as it was published, and as it is now.
 func (d dirtyTask) change() Change[Kept] {
 	ch := Change[Kept]{New: d.instance()}
 	if d.before != nil {

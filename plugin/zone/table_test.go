@@ -2,7 +2,6 @@ package zone
 
 import (
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -40,7 +39,7 @@ func TestTable(t *testing.T) {
 			}
 			changes = append(changes, kept.change(name, -n))
 		}
-		kept.table = w.apply(kept.table, changes, func(string, sets, sets) {})
+		kept.table = w.apply(kept.table, changes, ignore)
 	}
 	kept.check(t, seed)
 	for i := range old {
@@ -50,7 +49,7 @@ func TestTable(t *testing.T) {
 	for name, n := range maps.Clone(kept.names) {
 		last = append(last, kept.change(name, -n))
 	}
-	if p := w.apply(kept.table, last, func(string, sets, sets) {}); p != (page{}) {
+	if p := w.apply(kept.table, last, ignore); p != (page{}) {
 		t.Errorf("seed %d: an empty table is %s", seed, form(p))
 	}
 }
@@ -67,7 +66,7 @@ func TestTable_LargeSet(t *testing.T) {
 			name := fmt.Sprint(i)
 			changes = append(changes, change{name, rr{dataOf("x."), 1, typePTR}, tagOf(name)})
 		}
-		p = w.apply(p, changes, func(string, sets, sets) {})
+		p = w.apply(p, changes, ignore)
 	}
 	if n := p.find(tagOf("large"), "large").count(); n != 300 {
 		t.Errorf("%d records", n)
@@ -80,8 +79,8 @@ func TestTable_LargeSet(t *testing.T) {
 		}
 		changes = append(changes, change{name, rr{dataOf("x."), -1, typePTR}, tagOf(name)})
 	}
-	p = w.apply(p, changes, func(string, sets, sets) {})
-	if want := w.apply(page{}, large, func(string, sets, sets) {}); form(p) != form(want) {
+	p = w.apply(p, changes, ignore)
+	if want := w.apply(page{}, large, ignore); form(p) != form(want) {
 		t.Errorf("one name is %s, and made at once %s", form(p), form(want))
 	}
 }
@@ -90,29 +89,22 @@ func TestTable_LargeSet(t *testing.T) {
 // that go again.
 func TestTable_EqualTags(t *testing.T) {
 	var w rewriter
-	add := func(times int32, names iter.Seq[int]) (changes []change) {
-		for i := range names {
+	add := func(times int32, from, to int) (changes []change) {
+		for i := from; i < to; i++ {
 			changes = append(changes, change{fmt.Sprint(i), rr{dataOf(fmt.Sprintf("x%d.", i)), times, typePTR}, 7})
 		}
 		return changes
 	}
-	between := func(from, to int) iter.Seq[int] {
-		return func(yield func(int) bool) {
-			for i := from; i < to && yield(i); i++ {
-			}
-		}
-	}
-	ignore := func(string, sets, sets) {}
-	p := w.apply(page{}, add(1, between(300, 800)), ignore)
-	p = w.apply(p, add(1, between(0, 300)), ignore)
-	p = w.apply(p, append(add(1, between(800, 1000)), add(-1, between(700, 900))...), ignore)
+	p := w.apply(page{}, add(1, 300, 800), ignore)
+	p = w.apply(p, add(1, 0, 300), ignore)
+	p = w.apply(p, append(add(1, 800, 1000), add(-1, 700, 900)...), ignore)
 	for i := range 1000 {
 		n := p.find(7, fmt.Sprint(i))
 		if gone := i >= 700 && i < 900; gone != (n.sets == "") || !gone && n.record().data != dataOf(fmt.Sprintf("x%d.", i)) {
 			t.Fatalf("%d has %q", i, n.sets)
 		}
 	}
-	if want := w.apply(page{}, append(add(1, between(0, 700)), add(1, between(900, 1000))...), ignore); form(p) != form(want) {
+	if want := w.apply(page{}, append(add(1, 0, 700), add(1, 900, 1000)...), ignore); form(p) != form(want) {
 		t.Errorf("the table is\n%s\nwhere one made at once is\n%s", form(p), form(want))
 	}
 }
@@ -121,7 +113,6 @@ func TestTable_EqualTags(t *testing.T) {
 // or less: a table made at once is the same.
 func TestTable_FullPage(t *testing.T) {
 	var w rewriter
-	ignore := func(string, sets, sets) {}
 	named := func(name, target string, times int32) change {
 		return change{name, rr{dataOf(target), times, typePTR}, tagOf(name)}
 	}
@@ -142,6 +133,9 @@ func TestTable_FullPage(t *testing.T) {
 		}
 	}
 }
+
+// ignore is for tests that look at the table alone.
+func ignore(string, sets, sets) {}
 
 // dataOf is the data of a PTR record.
 func dataOf(target string) string { return string(appendData(nil, "", Pointer(target))) }
@@ -182,7 +176,7 @@ func (b *tableAndMap) check(t *testing.T, seed uint64) {
 		t.Fatalf("seed %d: what is not there is found", seed)
 	}
 	var w rewriter
-	if one, want := form(b.table), form(w.apply(page{}, changes, func(string, sets, sets) {})); one != want {
+	if one, want := form(b.table), form(w.apply(page{}, changes, ignore)); one != want {
 		t.Fatalf("seed %d: the table is\n%s\nwhere one made at once is\n%s", seed, one, want)
 	}
 }
